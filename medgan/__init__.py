@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "MedganError": "medgan.errors",
     "Volume": "medgan.volume",
-    "load_recipe": "medgan.recipe",
+    "load_recipe": "medgan.recipe_files",
     "read_volume": "medgan.io",
     "write_volume": "medgan.io",
 }
@@ -21,7 +21,7 @@ _HOMES = {
 if TYPE_CHECKING:
     from medgan.errors import MedganError
     from medgan.io import read_volume, write_volume
-    from medgan.recipe import load_recipe
+    from medgan.recipe_files import load_recipe
     from medgan.volume import Volume
 
 __all__ = ["MedganError", "Volume", "__version__", "load_recipe", "read_volume", "write_volume"]

@@ -43,8 +43,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        elif os.path.lexists(temporary):
+            temporary.unlink()
 
 
 def _explained(error: OSError, target: Path) -> MedganError | OSError:

@@ -1,9 +1,9 @@
 """Where voxels are: pure functions on affines and shapes.
 
 An affine here is a 4x4 float64 matrix that takes a voxel index (i, j, k, 1) to patient coordinates in millimetres, axes
-pointing Right, Anterior, Superior (RAS+, the NIfTI convention; DICOM is LPS and is turned at reading). The index of a voxel is
-its **centre**; a grid of n voxels along an axis therefore occupies the index interval [-0.5, n - 0.5], its field of view.
-Every function that changes a grid keeps that interval's ends where they belong in space.
+pointing Right, Anterior, Superior (RAS+, the NIfTI convention; DICOM is LPS and is turned at reading). The index of a
+voxel is its **centre**; a grid of n voxels along an axis therefore occupies the index interval [-0.5, n - 0.5], its
+field of view. Every function that changes a grid keeps that interval's ends where they belong in space.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ def checked_affine(affine: ArrayLike) -> Affine:
         raise MedganError(f"the affine's last row must be (0, 0, 0, 1), it is {tuple(matrix[3].tolist())}")
     lengths = np.linalg.norm(matrix[:3, :3], axis=0)
     if (lengths == 0).any() or abs(np.linalg.det(matrix[:3, :3] / np.where(lengths == 0, 1, lengths))) < 1e-6:
+        sizes = np.round(lengths, 6).tolist()
         raise MedganError(
-            f"the affine is singular (voxel sizes {np.round(lengths, 6).tolist()} mm): two voxel axes coincide or one has no length",
+            f"the affine is singular (voxel sizes {sizes} mm): two voxel axes coincide or one has no length",
             hint="Repair the header's geometry, for example from the original DICOM series.",
         )
     matrix.setflags(write=False)
@@ -60,7 +61,8 @@ def is_oblique(affine: ArrayLike, tolerance: float = 1e-4) -> bool:
 def axis_directions(affine: ArrayLike) -> tuple[tuple[int, int], ...]:
     """For each array axis: the patient axis (0 R, 1 A, 2 S) that it follows most closely, and its sign.
 
-    The assignment is one to one and maximises the summed alignment, so an oblique scan at 45 degrees is still unambiguous.
+    The assignment is one to one and maximises the summed alignment, so an oblique scan at 45 degrees is still
+    unambiguous.
     """
     from itertools import permutations
 
@@ -84,8 +86,8 @@ def world_corners(affine: ArrayLike, shape: Sequence[int]) -> NDArray[np.float64
 def resampled_affine(affine: ArrayLike, shape: Sequence[int], new_shape: Sequence[int]) -> Affine:
     """The affine of the same field of view sampled by `new_shape` voxels instead of `shape`.
 
-    The outer edges of the outer voxels stay where they are, so the first voxel's centre moves by half the difference of the
-    voxel sizes.
+    The outer edges of the outer voxels stay where they are, so the first voxel's centre moves by half the difference
+    of the voxel sizes.
     """
     old, new = np.asarray(shape, dtype=np.float64), np.asarray(new_shape, dtype=np.float64)
     step = old / new
@@ -107,9 +109,7 @@ def shape_for_spacing(affine: ArrayLike, shape: Sequence[int], spacing: Sequence
 
     The count is rounded, so the true spacing afterwards is the field of view divided by the count.
     """
-    x, y, z = (
-        max(1, round(n * have / want)) for n, have, want in zip(shape, spacing_of(affine), spacing, strict=True)
-    )
+    x, y, z = (max(1, round(n * have / want)) for n, have, want in zip(shape, spacing_of(affine), spacing, strict=True))
     return x, y, z
 
 

@@ -24,12 +24,13 @@ class Volume:
     """One immutable scan.
 
     Args:
-        data: voxels, shape (C, X, Y, Z) with C channels; a three-dimensional array becomes one channel. Float32, or the stored
-            integer type. The array is made read-only; it is copied only if someone else could still write to it.
+        data: voxels, shape (C, X, Y, Z) with C channels; a three-dimensional array becomes one channel. Float32, or
+            the stored integer type. The array is made read-only; it is copied only if someone else could still write
+            to it.
         affine: 4x4, voxel index to RAS+ millimetres (see `medgan.geometry`).
         history: what was done to the voxels so far, oldest first, one phrase each.
-        metadata: what the file said besides, such as `modality`, `slice_thickness` (mm) or `nifti` (the header fields that a NIfTI
-            written later must keep). Never required by any computation.
+        metadata: what the file said besides, such as `modality`, `slice_thickness` (mm) or `nifti` (the header fields
+            that a NIfTI written later must keep). Never required by any computation.
 
     Raises:
         MedganError: the data are not 3D with channels, hold complex or colour values, or the affine is unusable.
@@ -52,13 +53,18 @@ class Volume:
             data = data.astype(np.float32)
         if data.dtype.kind == "b":
             data = data.astype(np.uint8)
-        if data.flags.writeable:
-            data = data.copy() if data.base is not None or data is self.data else data
-            data.setflags(write=False)
+        data = data.astype(data.dtype.newbyteorder("="), copy=False)
+        if data is self.data or data.base is not None:
+            data = data.copy() if _is_writable(data) else data
+        data.setflags(write=False)
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "affine", geometry.checked_affine(self.affine))
         object.__setattr__(self, "history", tuple(self.history))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as plain parts, because the read-only view of the metadata cannot be pickled."""
+        return Volume, (self.data, self.affine, self.history, dict(self.metadata))
 
     @property
     def channels(self) -> int:
@@ -127,7 +133,8 @@ class Volume:
         return self.with_grid(np.ascontiguousarray(data), self.affine @ index_map, f"reoriented to {orientation}")
 
     def to_nibabel(self) -> nib.Nifti1Image:
-        """As a nibabel NIfTI image, channels last when there is more than one; header fields in `metadata["nifti"]` are kept."""
+        """As a nibabel NIfTI image, channels last when there is more than one; header fields in `metadata["nifti"]`
+        are kept."""
         from medgan.io.nifti import to_nibabel
 
         return to_nibabel(self)
@@ -162,9 +169,18 @@ class Volume:
         shape = " x ".join(map(str, self.shape))
         channels = f"{self.channels} channels, " if self.channels != 1 else ""
         megabytes = self.data.nbytes / 2**20
-        return (
-            f"Volume({channels}{shape} voxels of {spacing} mm, {self.orientation}, {self.data.dtype}, {megabytes:.1f} MiB)"
-        )
+        kind = f"{self.orientation}, {self.data.dtype}, {megabytes:.1f} MiB"
+        return f"Volume({channels}{shape} voxels of {spacing} mm, {kind})"
+
+
+def _is_writable(array: NDArray[Any]) -> bool:
+    """Whether the array's memory can still be written through it or through an array that it is a view of."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return True
+        owner = owner.base
+    return False
 
 
 def _parsed_orientation(orientation: str) -> list[tuple[int, int]]:

@@ -1,0 +1,163 @@
+"""The cohort: prepared scans, ready to be read by any number of processes.
+
+On disk a cohort is a folder with `manifest.jsonl` (one `ScanRecord` per line), `fingerprint.json` (what the scans have
+in common and how they were prepared) and `voxels/` (one float32 array (X, Y, Z) per scan, on a common grid in RAS
+order).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medgan.data.participants import SPLITS, Label
+from medgan.errors import MedganError, nearest
+from medgan.files import read_json, require_existing, sha256_of, write_text
+from medgan.geometry import Shape, Spacing
+from medgan.volume import Volume
+
+MANIFEST, FINGERPRINT, VOXELS = "manifest.jsonl", "fingerprint.json", "voxels"
+PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
+
+
+@dataclass(frozen=True)
+class ScanRecord:
+    """One scan of a cohort.
+
+    Args:
+        path: of the source, relative to the cohort's source root (`Cohort.fingerprint["source_root"]`).
+        name: stem for the names of things made from this scan, unique in the cohort.
+        sha256: of the source file; of the sorted hashes of its files for a DICOM series.
+        shape: the source's voxels along its array axes.
+        spacing: the source's mm between voxels along its array axes.
+        orientation: the source's, such as "PSR".
+        percentiles: of the prepared voxels, in the scan's own units; keys "0.5", "5", "50", "95", "99.5".
+        background: value that stands outside the source's field of view in the prepared voxels.
+        subject: who was scanned.
+        labels: what the participants table says of the subject; missing values are absent.
+        split: "train", "validation" or "test".
+        voxels: of the prepared array, relative to the cohort's folder.
+        affine: 4x4, prepared voxel index to RAS mm.
+        prepared_shape: voxels of the prepared array.
+        prepared_spacing: mm between them.
+        series: SeriesInstanceUID of a DICOM source.
+    """
+
+    path: str
+    name: str
+    sha256: str
+    shape: Shape
+    spacing: Spacing
+    orientation: str
+    percentiles: Mapping[str, float]
+    background: float
+    subject: str
+    labels: Mapping[str, Label]
+    split: str
+    voxels: str
+    affine: tuple[tuple[float, ...], ...]
+    prepared_shape: Shape
+    prepared_spacing: Spacing
+    series: str | None = None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A prepared cohort, opened with `Cohort.load`."""
+
+    folder: Path
+    records: tuple[ScanRecord, ...]
+    fingerprint: Mapping[str, Any] = field(repr=False)
+    manifest_sha256: str
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Cohort:
+        """Open a cohort folder; no voxels are read yet.
+
+        Raises:
+            MedganError: the folder is no cohort, its preparation was interrupted, or its manifest is damaged.
+        """
+        folder = require_existing(folder)
+        manifest = folder / MANIFEST
+        if not manifest.is_file():
+            raise MedganError(
+                f"this is no prepared cohort: it holds no {MANIFEST}", file=folder, hint="Make one with medgan prepare."
+            )
+        lines = manifest.read_text(encoding="utf-8").splitlines()
+        records = tuple(_parsed(line, number, manifest) for number, line in enumerate(lines, start=1) if line.strip())
+        if not records:
+            raise MedganError("the cohort's manifest is empty", file=manifest, hint="Prepare the cohort again.")
+        return cls(folder, records, read_json(folder / FINGERPRINT), sha256_of(manifest))
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels of every prepared scan along R, A and S."""
+        x, y, z = self.fingerprint["shape"]
+        return int(x), int(y), int(z)
+
+    @property
+    def spacing(self) -> Spacing:
+        """Mm between prepared voxels along R, A and S: the median over the scans, which differ by rounding at most."""
+        x, y, z = self.fingerprint["spacing"]
+        return float(x), float(y), float(z)
+
+    def split(self, name: str) -> tuple[ScanRecord, ...]:
+        """The scans of "train", "validation" or "test", in the manifest's order.
+
+        Raises:
+            MedganError: there is no such split.
+        """
+        if name not in SPLITS:
+            raise MedganError(f"there is no split '{name}'", file=self.folder, hint=nearest(name, list(SPLITS)))
+        return tuple(record for record in self.records if record.split == name)
+
+    def voxels(self, record: ScanRecord) -> np.memmap:
+        """A scan's prepared voxels (X, Y, Z) in its own units: float32, read-only, read from disk as they are used.
+
+        Raises:
+            MedganError: the array is missing or is not what the manifest says.
+        """
+        path = self.folder / record.voxels
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise MedganError(f"the prepared voxels cannot be read ({error})", file=path, hint=_AGAIN) from error
+        if array.shape != record.prepared_shape or array.dtype != np.float32:
+            raise MedganError(
+                f"expected {record.prepared_shape} float32, found {array.shape} {array.dtype}", file=path, hint=_AGAIN
+            )
+        return array
+
+    def volume(self, record: ScanRecord) -> Volume:
+        """A scan's prepared voxels in memory with their place in space."""
+        data: NDArray[np.float32] = np.array(self.voxels(record))
+        return Volume(data, np.array(record.affine), (f"prepared from {record.path}",))
+
+
+_AGAIN = "Prepare the cohort again."
+
+
+def write_manifest(folder: Path, records: Iterable[ScanRecord]) -> None:
+    """Write `manifest.jsonl`, whole or not at all."""
+    lines = [json.dumps(asdict(record), allow_nan=False) for record in records]
+    write_text(folder / MANIFEST, "\n".join(lines) + "\n")
+
+
+def _parsed(line: str, number: int, manifest: Path) -> ScanRecord:
+    try:
+        content = json.loads(line)
+        known = {key.name for key in fields(ScanRecord)}
+        record = ScanRecord(**{key: _tupled(value) for key, value in content.items() if key in known})
+    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+        raise MedganError(f"line {number} of the manifest is damaged ({error})", file=manifest, hint=_AGAIN) from error
+    return record
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value

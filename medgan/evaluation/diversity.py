@@ -1,0 +1,142 @@
+"""How different the scans of one set are from each other: mean multi-scale structural similarity over random pairs.
+
+Values near one mean that the generator keeps making the same scan (mode collapse). The number means nothing alone,
+since all heads resemble each other: compare it with the real set's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medgan.errors import MedganError
+
+if TYPE_CHECKING:
+    import torch
+
+# Wang, Simoncelli, Bovik, "Multi-scale structural similarity for image quality assessment", Asilomar 2003.
+_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+_WINDOW = 11
+_SIGMA = 1.5
+_K1, _K2 = 0.01, 0.03
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """Similarity between the scans of one set; higher is less diverse.
+
+    Args:
+        mean: mean MS-SSIM over the pairs, one for identical scans.
+        standard_deviation: over the pairs.
+        pairs: how many distinct pairs were compared.
+        scales: how many scales the volumes' size allowed (the published weights of these, rescaled to sum one).
+        window: side of the Gaussian window in voxels: 11 unless the volume is smaller.
+    """
+
+    mean: float
+    standard_deviation: float
+    pairs: int
+    scales: int
+    window: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def ms_ssim_diversity(volumes: Sequence[NDArray[Any]], *, pairs: int = 200, seed: int = 0) -> Diversity:
+    """Mean multi-scale SSIM over random distinct pairs of `volumes`.
+
+    Args:
+        volumes: arrays (X, Y, Z) of one shape, normalised to about 0..1.
+        pairs: how many pairs to compare; all of them if the set has no more.
+        seed: of the choice of pairs.
+
+    Raises:
+        MedganError: there are fewer than two volumes or their shapes differ.
+    """
+    if len(volumes) < 2:
+        raise MedganError(f"diversity needs at least 2 scans, there is {len(volumes)}", hint="Generate more samples.")
+    scales, window = scales_for(volumes[0].shape)
+    chosen = _random_pairs(len(volumes), pairs, seed)
+    values = np.array([ms_ssim(volumes[i], volumes[j], scales=scales, window=window) for i, j in chosen])
+    return Diversity(float(values.mean()), float(values.std()), len(chosen), scales, window)
+
+
+def scales_for(shape: Sequence[int]) -> tuple[int, int]:
+    """How many scales (1 to 5) a volume of this shape allows, and the window's side in voxels.
+
+    Every scale halves the volume; the coarsest must still hold the window.
+    """
+    smallest, scales = min(shape), 1
+    while scales < len(_SCALE_WEIGHTS) and smallest // 2**scales >= _WINDOW:
+        scales += 1
+    return scales, min(_WINDOW, smallest - (smallest + 1) % 2)
+
+
+def ms_ssim(first: NDArray[Any], second: NDArray[Any], *, scales: int, window: int = _WINDOW) -> float:
+    """Multi-scale structural similarity of two volumes (X, Y, Z) whose values span about 0..1; at most one.
+
+    Gaussian window of standard deviation 1.5 voxels, only where it fits inside; negative contrast terms count as zero.
+
+    Raises:
+        MedganError: the shapes differ.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    if np.shape(first) != np.shape(second):
+        raise MedganError(
+            f"two volumes to compare have shapes {np.shape(first)} and {np.shape(second)}",
+            hint="Resample all scans to one grid before they are compared.",
+        )
+    weights = np.array(_SCALE_WEIGHTS[:scales]) / sum(_SCALE_WEIGHTS[:scales])
+    x, y = (torch.from_numpy(np.array(volume, dtype=np.float32))[None, None] for volume in (first, second))
+    result = 1.0
+    for scale, weight in enumerate(weights):
+        if scale:
+            x, y = F.avg_pool3d(x, 2), F.avg_pool3d(y, 2)
+        similarity, contrast = _ssim_and_contrast(x, y, window)
+        term = similarity if scale == scales - 1 else contrast
+        result *= max(term, 0.0) ** float(weight)
+    return result
+
+
+def _ssim_and_contrast(x: torch.Tensor, y: torch.Tensor, window: int) -> tuple[float, float]:
+    """Mean SSIM and its mean contrast-structure factor, for (1, 1, X, Y, Z) in 0..1."""
+    import torch
+
+    moments = _smoothed(torch.cat([x, y, x * x, y * y, x * y]), window)
+    mean_x, mean_y, square_x, square_y, product = moments.unbind(0)
+    c1, c2 = _K1**2, _K2**2
+    contrast = (2 * (product - mean_x * mean_y) + c2) / (square_x - mean_x**2 + square_y - mean_y**2 + c2)
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return float((luminance * contrast).mean()), float(contrast.mean())
+
+
+def _smoothed(x: torch.Tensor, window: int) -> torch.Tensor:
+    """Separable Gaussian smoothing of (N, 1, X, Y, Z) without padding."""
+    import torch
+    import torch.nn.functional as F
+
+    offsets = torch.arange(window, dtype=torch.float32) - (window - 1) / 2
+    kernel = torch.exp(-0.5 * (offsets / _SIGMA) ** 2)
+    kernel = kernel / kernel.sum()
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = window
+        x = F.conv3d(x, kernel.reshape(shape))
+    return x
+
+
+def _random_pairs(count: int, pairs: int, seed: int) -> list[tuple[int, int]]:
+    """Distinct unordered pairs of `count` things, all of them if there are no more than `pairs`."""
+    first, second = np.triu_indices(count, k=1)
+    chosen = np.arange(len(first))
+    if len(chosen) > pairs:
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(chosen))[:pairs])
+    return [(int(first[k]), int(second[k])) for k in chosen]

@@ -1,0 +1,160 @@
+"""The residual-in-residual dense network in 3D, as a correction of a volume that is already on the high-resolution grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_SLOPE = 0.2
+_RESIDUAL_SCALE = 0.2
+_INITIAL_SCALE = 0.1
+
+
+def space_to_depth(x: Tensor, packing: int) -> Tensor:
+    """Cubes of `packing` voxels a side become channels: (B, C, X, Y, Z) to (B, C * packing^3, X / packing, ...)."""
+    batch, channels, *sizes = x.shape
+    split = [part for size in sizes for part in (size // packing, packing)]
+    x = x.reshape(batch, channels, *split).permute(0, 1, 3, 5, 7, 2, 4, 6)
+    return x.reshape(batch, channels * packing**3, *(size // packing for size in sizes))
+
+
+def depth_to_space(x: Tensor, packing: int) -> Tensor:
+    """The inverse of `space_to_depth`: (B, C * packing^3, X, Y, Z) to (B, C, X * packing, ...)."""
+    batch, channels, *sizes = x.shape
+    x = x.reshape(batch, channels // packing**3, packing, packing, packing, *sizes).permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return x.reshape(batch, channels // packing**3, *(size * packing for size in sizes))
+
+
+def padded_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """The three last axes continued by half-sample reflection at their ends, up to the next multiple."""
+    for axis in (-3, -2, -1):
+        size = x.shape[axis]
+        missing = -size % multiple
+        if missing:
+            # Reflection may have to turn round more than once: an axis can be thinner than what is missing.
+            index = torch.arange(size + missing, device=x.device) % (2 * size)
+            x = x.index_select(axis, torch.where(index < size, index, 2 * size - 1 - index))
+    return x
+
+
+class DenseBlock(nn.Module):
+    """Convolutions that each see all results before them; the last one's output, scaled, is added to the input.
+
+    Args:
+        channels: of input and output.
+        growth: channels that each convolution but the last one adds.
+        convolutions: how many, at least one.
+    """
+
+    def __init__(self, channels: int, growth: int, convolutions: int) -> None:
+        super().__init__()
+        widths = [growth] * (convolutions - 1) + [channels]
+        self.convolutions = nn.ModuleList(
+            nn.Conv3d(channels + i * growth, width, 3, padding=1) for i, width in enumerate(widths)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, channels, X, Y, Z); same shape out."""
+        features = [x]
+        for convolution in self.convolutions[:-1]:
+            features.append(F.leaky_relu(convolution(torch.cat(features, dim=1)), _SLOPE))
+        return x + _RESIDUAL_SCALE * self.convolutions[-1](torch.cat(features, dim=1))
+
+
+class ResidualInResidualBlock(nn.Module):
+    """Dense blocks in a row inside one more scaled residual connection."""
+
+    def __init__(self, channels: int, growth: int, dense_blocks: int, convolutions: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*(DenseBlock(channels, growth, convolutions) for _ in range(dense_blocks)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, channels, X, Y, Z); same shape out."""
+        return x + _RESIDUAL_SCALE * self.body(x)
+
+
+class ResidualDenseNetwork(nn.Module):
+    """Adds to a volume what a regularised inverse of its acquisition could not recover.
+
+    The generator of ESRGAN (Wang et al. 2018, arXiv:1809.00219) in 3D: residual-in-residual dense blocks without normalisation.
+    Unlike there the input is on the high-resolution grid already; the convolutions work on cubes of `packing` voxels a side packed
+    into channels, that is at 1 / packing of the resolution. The last layer starts at zero: an untrained network returns its input.
+
+    Args:
+        channels: width of the trunk.
+        growth: channels added by each convolution of a dense block.
+        blocks: residual-in-residual blocks.
+        packing: side of the cubes, in voxels of the high-resolution grid; 1 for none.
+        dense_blocks: dense blocks in each residual-in-residual block.
+        convolutions: convolutions in each dense block.
+    """
+
+    def __init__(
+        self,
+        channels: int = 64,
+        growth: int = 32,
+        blocks: int = 8,
+        packing: int = 2,
+        dense_blocks: int = 3,
+        convolutions: int = 5,
+    ) -> None:
+        super().__init__()
+        self.arguments: dict[str, Any] = {
+            "channels": channels,
+            "growth": growth,
+            "blocks": blocks,
+            "packing": packing,
+            "dense_blocks": dense_blocks,
+            "convolutions": convolutions,
+        }
+        if min(self.arguments.values()) < 1:
+            raise ValueError(f"every argument must be at least 1: {self.arguments}")
+        self.packing = packing
+        self.head = nn.Conv3d(packing**3, channels, 3, padding=1)
+        self.body = nn.Sequential(
+            *(ResidualInResidualBlock(channels, growth, dense_blocks, convolutions) for _ in range(blocks))
+        )
+        self.trunk = nn.Conv3d(channels, channels, 3, padding=1)
+        self.tail = nn.Conv3d(channels, packing**3, 3, padding=1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Small He-normal weights (ESRGAN: deep residual networks without normalisation need them); zeros in the last layer."""
+        for module in self.body.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, a=_SLOPE)
+                with torch.no_grad():
+                    module.weight.mul_(_INITIAL_SCALE)
+                nn.init.zeros_(module.bias)
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(self.tail.bias)
+
+    @property
+    def multiple(self) -> int:
+        """Tiles of a volume must start at multiples of this many voxels to see the same cubes as the whole volume."""
+        return self.packing
+
+    @property
+    def receptive_field(self) -> int:
+        """The largest distance, in high-resolution voxels along an axis, at which an input voxel can change an output voxel."""
+        depth = 3 + self.arguments["blocks"] * self.arguments["dense_blocks"] * self.arguments["convolutions"]
+        return self.packing * depth + self.packing - 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The restored volume.
+
+        Args:
+            x: (B, 1, X, Y, Z) of any size, intensities of about 0 to 1.
+
+        Returns:
+            The same shape.
+        """
+        padded = padded_to_multiple(x, self.packing)
+        features = self.head(space_to_depth(padded, self.packing))
+        features = features + self.trunk(self.body(features))
+        residual = depth_to_space(self.tail(F.leaky_relu(features, _SLOPE)), self.packing)
+        x_size, y_size, z_size = x.shape[-3:]
+        return x + residual[..., :x_size, :y_size, :z_size]

@@ -1,0 +1,294 @@
+"""Recipes: everything that decides a training, typed, with a sentence for each field.
+
+A recipe is a YAML file. It loads into one of two classes, by its `task`; unknown fields are refused, and every message names the
+field, the value, the file and the nearest valid name. Amounts of training are counted in **images** (volumes or patches seen), so that
+a recipe means the same at every batch size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from medgan.geometry import Shape
+
+
+class _Options(BaseModel):
+    """Common behaviour: unknown fields are refused, values are frozen, docstrings describe the fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Schedule(_Options):
+    """A quantity that changes along half a cosine from `start` to `end`; a plain number in YAML is a constant."""
+
+    start: float
+    """Value at the first image."""
+    end: float
+    """Value at the last image."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return {"start": float(value), "end": float(value)}
+        return value
+
+    def at(self, progress: float) -> float:
+        """Value at `progress` in [0, 1] of the training; held outside."""
+        progress = min(max(progress, 0.0), 1.0)
+        return self.end + 0.5 * (self.start - self.end) * (1 + math.cos(math.pi * progress))
+
+
+class TrainingOptions(_Options):
+    """How the loop runs, whatever it trains."""
+
+    batch_size: int = Field(16, ge=1)
+    """Volumes or patches per step."""
+    seed: int = Field(0, ge=0)
+    """Seed of weights, latents, batches and augmentation."""
+    mode: Literal["fast", "exact"] = "fast"
+    """fast: bfloat16 and tuned kernels where the device profits; exact: deterministic, bit-identical on one machine."""
+    tick_steps: int = Field(50, ge=1)
+    """Steps between ticks, at which metrics are reported and previews drawn."""
+    checkpoint_ticks: int = Field(1, ge=1)
+    """Ticks between checkpoints."""
+    gradient_clip: float | None = Field(None, gt=0)
+    """Largest norm of a phase's gradient; longer ones are scaled down. No limit when empty."""
+    workers: int = Field(1, ge=0)
+    """Background threads that prepare batches; 0 prepares them inside the loop."""
+
+
+class TrackingOptions(_Options):
+    """What is recorded in MLflow."""
+
+    enabled: bool = True
+    """Whether to record at all; without it, training works where MLflow is not installed."""
+    experiment: str = "medgan"
+    """Name of the MLflow experiment."""
+
+
+class PenaltyOptions(_Options):
+    """How the discriminator is kept from becoming too steep."""
+
+    kind: Literal["none", "r1", "r2", "r1+r2"] = "r1+r2"
+    """Where the squared gradient is penalised: at real volumes (r1), at generated ones (r2), or at both."""
+    form: Literal["exact", "finite_difference"] = "exact"
+    """exact differentiates twice; finite_difference estimates the same by a small disturbance, without double backward."""
+    weight: Schedule | Literal["auto"] = "auto"
+    """Gamma; auto starts at 2e-4 times voxels over batch size and falls to a tenth of it."""
+    interval: int = Field(1, ge=1)
+    """Steps between penalties (lazy regularisation); the weight is multiplied by it."""
+    sigma: float = Field(0.02, gt=0)
+    """Standard deviation of the disturbance of the finite-difference form, in normalised intensity."""
+
+
+class OptimizerOptions(_Options):
+    """Adam for generator and discriminator."""
+
+    learning_rate: Schedule = Schedule(start=2e-4, end=5e-5)
+    """Learning rate of the generator."""
+    discriminator_learning_rate: Schedule | None = None
+    """Learning rate of the discriminator; the generator's when empty."""
+    beta1: float = Field(0.0, ge=0, lt=1)
+    """Decay of the first moment."""
+    beta2: Schedule = Schedule(start=0.9, end=0.99)
+    """Decay of the second moment."""
+
+
+class SynthesisNetwork(_Options):
+    """Sizes of the R3 generator and discriminator; shapes derive from the cohort."""
+
+    latent_size: int = Field(64, ge=1)
+    """Length of the latent vector."""
+    width: int = Field(48, ge=1)
+    """Feature channels of the finest stage."""
+    max_width: int = Field(384, ge=1)
+    """Most feature channels of a stage; channels double towards the coarser stages until they reach it."""
+    blocks: int = Field(2, ge=1)
+    """Residual blocks per stage."""
+    group_width: int = Field(16, ge=0)
+    """Channels per group of the inner convolutions; 0 for dense blocks, which are faster on a CPU."""
+    expansion: int = Field(2, ge=1)
+    """How many times wider a grouped block is inside."""
+    base_size: int = Field(4, ge=2)
+    """Fewest voxels along an axis of the coarsest stage."""
+    haar_head: bool = False
+    """Whether the networks work on the eight Haar sub-bands at half the resolution, which costs about an eighth."""
+
+
+class SynthesisOptions(_Options):
+    """Games and averages of a synthesis training."""
+
+    images: int = Field(200_000, ge=1)
+    """Real volumes shown to the discriminator in the whole training, repeats counted."""
+    loss: Literal["relativistic", "non_saturating", "saturating", "least_squares", "hinge", "wasserstein"] = "relativistic"
+    """The adversarial loss."""
+    penalty: PenaltyOptions = PenaltyOptions()
+    """The gradient penalty."""
+    optimizer: OptimizerOptions = OptimizerOptions()
+    """Learning rates and momenta."""
+    discriminator_steps: int = Field(1, ge=1)
+    """Discriminator steps per generator step."""
+    ema_images: Schedule = Schedule(start=0, end=10_000)
+    """Half-life of the averaged generator, in images."""
+    flip: bool = True
+    """Whether volumes are mirrored left to right at random (sensible for brains, wrong where the side matters)."""
+    evaluation_samples: int = Field(64, ge=4)
+    """Synthetic volumes drawn for the evaluation after training."""
+
+
+class AcquisitionOptions(_Options):
+    """The low-resolution scanner that super-resolution learns to undo."""
+
+    factor: tuple[float, float, float] = (1.0, 1.0, 2.0)
+    """How many times longer the low-resolution voxels are along each axis of a RAS scan."""
+    thickness: float = Field(1.0, gt=0)
+    """Slice thickness as a share of the slice spacing; below 1 there is a gap."""
+    profile: Literal["gaussian", "band_limit"] = "gaussian"
+    """Shape of the sampling along an axis with a factor above 1: slice profile or in-plane band limit."""
+    noise: float = Field(0.0, ge=0)
+    """Standard deviation of the noise in the low-resolution scans, in normalised intensity."""
+    regularisation: float | None = Field(None, gt=0)
+    """Weight of the smoothness prior in the regularised inverse; the measured default when empty."""
+
+
+class SuperResolutionNetwork(_Options):
+    """Sizes of the residual-in-residual dense network."""
+
+    channels: int = Field(64, ge=1)
+    """Feature channels."""
+    growth: int = Field(32, ge=1)
+    """Channels that each dense convolution adds."""
+    blocks: int = Field(6, ge=1)
+    """Residual-in-residual dense blocks."""
+    dense_blocks: int = Field(3, ge=1)
+    """Dense blocks in each of them."""
+    convolutions: int = Field(5, ge=2)
+    """Convolutions in each dense block."""
+    packing: int = Field(2, ge=1)
+    """Side of the cubes of voxels that are folded into channels, so that convolutions run at a lower resolution."""
+
+
+class RestorationStage(_Options):
+    """One stage of a super-resolution training."""
+
+    images: int = Field(..., ge=0)
+    """Patches seen in this stage; 0 leaves it out."""
+    learning_rate: Schedule
+    """Learning rate of the restoring network."""
+
+
+class PretrainingStage(RestorationStage):
+    """Fidelity first: the network learns the expected high-resolution scan."""
+
+    images: int = Field(200_000, ge=1)
+    """Patches seen in this stage."""
+    learning_rate: Schedule = Schedule(start=2e-4, end=2e-5)
+    """Learning rate of the restoring network."""
+
+
+class AdversarialStage(RestorationStage):
+    """Then texture: adversarial fine-tuning from the pre-trained weights."""
+
+    images: int = Field(100_000, ge=0)
+    """Patches seen in this stage; 0 leaves it out."""
+    learning_rate: Schedule = Schedule(start=1e-4, end=1e-5)
+    """Learning rate of the restoring network."""
+    discriminator_learning_rate: Schedule = Schedule(start=1e-4, end=1e-5)
+    """Learning rate of the discriminator."""
+    weight: float = Field(5e-3, ge=0)
+    """Weight of the adversarial loss beside the fidelity loss."""
+    loss: Literal["relativistic", "non_saturating", "saturating", "least_squares", "hinge", "wasserstein"] = "relativistic"
+    """The adversarial loss."""
+    penalty: PenaltyOptions = PenaltyOptions(kind="r1", weight=Schedule(start=1.0, end=1.0), interval=4)
+    """The gradient penalty."""
+    discriminator_width: int = Field(32, ge=1)
+    """Feature channels of the first layer of the patch discriminator."""
+
+
+class SuperResolutionOptions(_Options):
+    """Data and stages of a super-resolution training."""
+
+    patch: Shape = (48, 48, 48)
+    """Voxels of a high-resolution training patch; shrunk to the scan along an axis that is shorter."""
+    fidelity_loss: Literal["l1", "charbonnier"] = "l1"
+    """Distance between restored and true patch."""
+    pretraining: PretrainingStage = PretrainingStage()
+    """The fidelity stage."""
+    adversarial: AdversarialStage = AdversarialStage()
+    """The adversarial stage."""
+    ema_images: float = Field(5_000, ge=0)
+    """Half-life of the averaged network, in patches."""
+    flip: bool = True
+    """Whether patches are mirrored at random along each axis; the simulated acquisition comes after."""
+
+
+class SynthesisRecipe(_Options):
+    """Train a GAN on a cohort."""
+
+    task: Literal["synthesis"]
+    """Which kind of training this is."""
+    description: str = ""
+    """One sentence for the list of recipes."""
+    network: SynthesisNetwork = SynthesisNetwork()
+    """Sizes of generator and discriminator."""
+    synthesis: SynthesisOptions = SynthesisOptions()
+    """The adversarial game."""
+    training: TrainingOptions = TrainingOptions()
+    """The loop."""
+    tracking: TrackingOptions = TrackingOptions()
+    """The record."""
+
+    @property
+    def images(self) -> int:
+        """Images of the whole training."""
+        return self.synthesis.images
+
+    def with_steps(self, steps: int) -> SynthesisRecipe:
+        """The same recipe shortened or lengthened to `steps` steps; schedules stretch with it."""
+        options = self.synthesis.model_copy(update={"images": steps * self.training.batch_size})
+        return self.model_copy(update={"synthesis": options})
+
+
+class SuperResolutionRecipe(_Options):
+    """Train a network that sharpens scans."""
+
+    task: Literal["super_resolution"]
+    """Which kind of training this is."""
+    description: str = ""
+    """One sentence for the list of recipes."""
+    acquisition: AcquisitionOptions = AcquisitionOptions()
+    """The low-resolution scanner."""
+    network: SuperResolutionNetwork = SuperResolutionNetwork()
+    """Sizes of the restoring network."""
+    super_resolution: SuperResolutionOptions = SuperResolutionOptions()
+    """Patches and stages."""
+    training: TrainingOptions = TrainingOptions(batch_size=8)
+    """The loop."""
+    tracking: TrackingOptions = TrackingOptions()
+    """The record."""
+
+    @property
+    def images(self) -> int:
+        """Images of the whole training."""
+        return self.super_resolution.pretraining.images + self.super_resolution.adversarial.images
+
+    def with_steps(self, steps: int) -> SuperResolutionRecipe:
+        """The same recipe shortened or lengthened to `steps` steps, divided between the stages as before."""
+        total, batch = self.images, self.training.batch_size
+        stages = self.super_resolution
+        first = max(1, round(steps * stages.pretraining.images / total)) * batch
+        options = stages.model_copy(
+            update={
+                "pretraining": stages.pretraining.model_copy(update={"images": first}),
+                "adversarial": stages.adversarial.model_copy(update={"images": max(0, steps * batch - first)}),
+            }
+        )
+        return self.model_copy(update={"super_resolution": options})
+
+
+Recipe = Annotated[SynthesisRecipe | SuperResolutionRecipe, Field(discriminator="task")]
+AnyRecipe = SynthesisRecipe | SuperResolutionRecipe

@@ -1,0 +1,31 @@
+"""The exponential moving average of a network's weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+def frozen_copy(network: nn.Module) -> nn.Module:
+    """A copy that takes no gradients, in evaluation mode."""
+    return copy.deepcopy(network).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, *, images: int, half_life: float) -> None:
+    """Move the average towards the network after `images` more images.
+
+    Args:
+        average: changed in place.
+        network: the one in training.
+        images: images seen since the last update.
+        half_life: images after which the old average counts half; 0 copies the network.
+    """
+    decay = 0.5 ** (images / half_life) if half_life > 0 else 0.0
+    old = [parameter for parameter in average.parameters()]
+    new = [parameter for parameter in network.parameters()]
+    torch._foreach_lerp_(old, new, 1.0 - decay)
+    for kept, current in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(current)

@@ -1,0 +1,87 @@
+"""Devices, precision, determinism and random states."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+
+from medgan.errors import MedganError
+
+Mode = Literal["fast", "exact"]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """"auto", "cpu", "cuda", "cuda:1" or "mps" to a device that works here.
+
+    Raises:
+        MedganError: the name is unknown or the device is not available.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise MedganError(f"device '{name}' is not usable ({reason})", hint="Use --device auto or cpu.") from error
+    return device
+
+
+def autocast_dtype(device: torch.device, mode: Mode) -> torch.dtype | None:
+    """The half precision in which networks may run, or None for float32.
+
+    Only where the device computes it natively: emulated bfloat16 is slower than float32.
+    """
+    if mode == "exact":
+        return None
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        return torch.bfloat16
+    return None
+
+
+@contextmanager
+def numerics(mode: Mode) -> Iterator[None]:
+    """Set determinism and matrix precision for a training, and put the process back afterwards.
+
+    exact: deterministic algorithms, no TF32, no kernel search. fast: TF32 and kernel search.
+    """
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.backends.cudnn.benchmark,
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cuda.matmul.allow_tf32,
+    )
+    exact = mode == "exact"
+    if exact:
+        # cuBLAS is deterministic only with a fixed workspace, read when its handle is made.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(exact)
+    torch.backends.cudnn.benchmark = not exact
+    torch.backends.cudnn.allow_tf32 = not exact
+    torch.backends.cuda.matmul.allow_tf32 = not exact
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+        torch.backends.cudnn.allow_tf32 = before[2]
+        torch.backends.cuda.matmul.allow_tf32 = before[3]
+
+
+def random_state() -> dict[str, Any]:
+    """The states of torch's random generators, as tensors."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Put torch's random generators back to `random_state()`."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])

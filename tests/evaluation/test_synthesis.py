@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from medgan.errors import MedganError
+from medgan.evaluation import SynthesisFigures, evaluate_synthesis
+
+Arrays = list[NDArray[np.float32]]
+
+
+@pytest.fixture(scope="module")
+def figures(heads: Arrays) -> SynthesisFigures:
+    """Ten fresh phantoms and one copy, presented as synthetic."""
+    return evaluate_synthesis(heads[:30], [*heads[30:40], heads[3][::-1]], holdout=heads[40:50])
+
+
+def test_fresh_scans_of_the_same_kind_pass(figures: SynthesisFigures) -> None:
+    assert figures.encoder == "random-conv3d-v1"
+    assert figures.counts == {"real": 30, "synthetic": 11, "holdout": 10}
+    assert figures.shape == (20, 24, 22)
+    assert figures.kid.low < 3 * figures.kid_floor.high
+    assert figures.intensity_distance < 2 * figures.intensity_floor.high
+    assert figures.diversity.mean == pytest.approx(figures.real_diversity.mean, abs=0.05)
+
+
+def test_the_copy_is_found_by_both_measures(figures: SynthesisFigures) -> None:
+    audit = figures.memorization
+    assert audit.reference == "held-out scans"
+    assert audit.flagged == audit.features.flagged == audit.voxels.flagged == (10,)
+    assert audit.voxels.neighbours[10].index == audit.features.neighbours[10].index == 3
+
+
+def test_figures_survive_json(figures: SynthesisFigures) -> None:
+    again = json.loads(json.dumps(figures.to_dict(), allow_nan=False))
+    assert again["kid"]["value"] == figures.kid.value
+    assert len(again["memorization"]["voxels"]["neighbours"]) == 11
+    assert again["memorization"]["flagged"] == [10]
+
+
+def test_collapsed_noise_fails_everywhere(heads: Arrays) -> None:
+    random = np.random.default_rng(0)
+    collapsed = [(0.6 + random.normal(0, 0.02, heads[0].shape)).astype(np.float32) for _ in range(8)]
+    figures = evaluate_synthesis(heads[:20], collapsed)
+    assert figures.kid.low > 10 * figures.kid_floor.high
+    assert figures.intensity_distance > 10 * figures.intensity_floor.high
+    assert figures.memorization.reference.startswith("training scans")
+
+
+def test_intensity_distance_is_the_shift_of_the_voxels(heads: Arrays) -> None:
+    figures = evaluate_synthesis(heads[:8], [head + 0.25 for head in heads[:8]])
+    assert figures.intensity_distance == pytest.approx(0.25, abs=1e-6)
+
+
+def test_same_seed_same_figures(heads: Arrays) -> None:
+    first, again, other = (evaluate_synthesis(heads[:8], heads[8:16], seed=seed).to_dict() for seed in (4, 4, 5))
+    assert first == again != other
+
+
+def test_unusable_sets_are_named(heads: Arrays) -> None:
+    with pytest.raises(MedganError, match="3 synthetic scans"):
+        evaluate_synthesis(heads[:8], heads[8:11])
+    with pytest.raises(MedganError, match="1 real scans"):
+        evaluate_synthesis(heads[:1], heads[8:16])
+    with pytest.raises(MedganError, match="holdout scan 1"):
+        evaluate_synthesis(heads[:8], heads[8:16], holdout=[heads[0], heads[1][1:]])
+    broken = [head.copy() for head in heads[8:12]]
+    broken[2][0, 0, 0] = np.nan
+    with pytest.raises(MedganError, match="volume 2 holds voxels that are not finite"):
+        evaluate_synthesis(heads[:8], broken)

@@ -1,0 +1,150 @@
+"""Parts that several reports share: what the figures say, in blocks of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from medgan.report.html import Block, Curves, Heading, KeyFigure, Picture, Table, Text, Warning
+
+if TYPE_CHECKING:
+    from medgan.data.cohort import Cohort
+    from medgan.training.trainer import History
+    from medgan.volume import Volume
+
+METHODS = {
+    "linear": "Linear interpolation",
+    "cubic": "Cubic B-spline interpolation",
+    "physics": "Physics inverse, no learning",
+    "fidelity": "Network, fidelity 1",
+    "perceptual": "Network, fidelity 0 (adversarial)",
+}
+
+
+def cohort_blocks(cohort: Cohort) -> list[Block]:
+    """What was learned from, in numbers."""
+    shape = " × ".join(map(str, cohort.shape))
+    spacing = " × ".join(f"{step:.3g}" for step in cohort.spacing)
+    rows = [
+        ["Scans for training", len(cohort.split("train"))],
+        ["Scans for validation", len(cohort.split("validation"))],
+        ["Scans for testing", len(cohort.split("test"))],
+        ["Subjects", len({record.subject for record in cohort.records})],
+        ["Grid (R, A, S)", f"{shape} voxels of {spacing} mm"],
+        ["Manifest", f"sha256 {cohort.manifest_sha256[:16]}"],
+    ]
+    return [Heading("Data"), Table(["", "Value"], rows, "The prepared cohort; scans of one subject are in one split.")]
+
+
+def restoration_key_figures(figures: dict[str, Any]) -> list[KeyFigure]:
+    """What super-resolution came to."""
+    means = figures["mean"]
+    return [
+        KeyFigure(
+            "PSNR over cubic B-spline", f"{figures['psnr_gain_db']:+.2f} dB", "held-out scans, in the foreground, fidelity 1"
+        ),
+        KeyFigure("of which physics alone", f"{figures['physics_gain_db']:+.2f} dB", "regularised inverse, no learning"),
+        KeyFigure("SSIM", means["fidelity"]["ssim"], f"cubic B-spline {means['cubic']['ssim']:.4f}"),
+    ]
+
+
+def restoration_blocks(figures: dict[str, Any], volumes: dict[str, list[Volume]]) -> list[Block]:
+    """Pictures and table of a super-resolution evaluation."""
+    from medgan.report.figures import midplanes
+
+    low, truth = volumes["low"][0], volumes["truth"][0]
+    columns = [("Low resolution", low)]
+    columns += [(title, volumes[name][0]) for name, title in METHODS.items() if name in volumes and name != "linear"]
+    columns.append(("Truth", truth))
+    differences = [
+        (f"{METHODS[name]} minus truth", truth.with_data(volumes[name][0].as_float() - truth.as_float()))
+        for name in ("cubic", "fidelity")
+    ]
+    short = [(title.replace(" interpolation", "").replace(", no learning", ""), volume) for title, volume in columns]
+    factor = " × ".join(f"{f:g}" for f in figures["factor"])
+    rows = [
+        [METHODS[name], values["psnr_db"], values["psnr_whole_db"], values["ssim"]]
+        for name, values in figures["mean"].items()
+    ]
+    scans = len(figures["scans"])
+    ranges = [row["cubic"]["data_range"] for row in figures["scans"]]
+    caption = (
+        f"Means over {scans} held-out scan{'s' if scans > 1 else ''}. Foreground: the head or body, widened by one voxel. "
+        f"Data range: 0.5th to 99.5th percentile of the truth ({min(ranges):.4g} to {max(ranges):.4g} in the scans' units)."
+    )
+    picture = midplanes(short, differences=[(title.split(",")[0], volume) for title, volume in differences])
+    return [
+        Heading("Super-resolution of held-out scans"),
+        Text(
+            f"Held-out scans were acquired by a simulated scanner whose voxels are longer by {factor} (R, A, S), then brought "
+            "back to the original grid. Their true high-resolution voxels are known, so every method can be measured."
+        ),
+        Picture(picture, "Mid-planes of low-resolution, restored and true scan", "A scan that no training step has seen."),
+        Table(["Method", "PSNR, foreground (dB)", "PSNR, whole (dB)", "SSIM, foreground"], rows, caption),
+    ]
+
+
+def synthesis_key_figures(figures: dict[str, Any]) -> list[KeyFigure]:
+    """What synthesis came to."""
+    kid, memorization = figures["kid"], figures["memorization"]
+    keys = [KeyFigure("KID to the training scans", kid["value"], f"95 %: {kid['low']:.3g} to {kid['high']:.3g}")]
+    if "kid_ratio_to_untrained" in figures:
+        note = f"untrained generator {figures['kid_untrained']['value']:.4g}"
+        keys.append(KeyFigure("KID against untrained", f"{figures['kid_ratio_to_untrained']:.1f} × lower", note))
+    flagged = len(memorization["flagged"])
+    keys.append(
+        KeyFigure("Suspiciously close to a training scan", f"{flagged} of {figures['counts']['synthetic']}", "0 is right")
+    )
+    return keys
+
+
+def synthesis_blocks(figures: dict[str, Any], real: Sequence[Volume], synthetic: Sequence[Volume]) -> list[Block]:
+    """Pictures and table of a synthesis evaluation."""
+    from medgan.report.figures import sample_grid
+
+    shape = " × ".join(map(str, figures["shape"]))
+    counts = figures["counts"]
+    similar, alike = figures["diversity"], figures["real_diversity"]
+    rows = [
+        ["KID", figures["kid"]["value"], *_floor(figures["kid_floor"])],
+        ["Likeness among themselves (MS-SSIM)", similar["mean"], alike["mean"], "higher than real: less diverse"],
+        ["Intensity distance", figures["intensity_distance"], *_floor(figures["intensity_floor"])],
+    ]
+    for name in ("features", "voxels"):
+        statistics = figures["memorization"][name]
+        reference = figures["memorization"]["reference"]
+        title = f"Distance to the nearest training scan, by {name}"
+        rows.append([title, statistics["median_ratio"], 1.0, f"in units of the median of {reference}"])
+    blocks: list[Block] = [
+        Heading("Synthetic scans"),
+        Text(
+            f"{counts['synthetic']} synthetic scans of {shape} voxels against {counts['real']} training scans. "
+            "These scans show no real person."
+        ),
+        Picture(sample_grid(real, synthetic), "Mid-planes of real and synthetic scans", "Real scans, then synthetic ones."),
+        Table(
+            ["Measure", "Synthetic", "Real", "Reference"],
+            rows,
+            f"Features: {figures['encoder']}. KID: unbiased polynomial kernel distance, comparable only within this encoder.",
+        ),
+    ]
+    if figures["memorization"]["flagged"]:
+        named = ", ".join(map(str, figures["memorization"]["flagged"]))
+        blocks.insert(2, Warning(f"Samples {named} are closer to a training scan than real scans are to each other."))
+    return blocks
+
+
+def _floor(estimate: dict[str, Any]) -> list[Any]:
+    """What two halves of the real set measure between them: value and interval."""
+    return [estimate["value"], f"real halves, {estimate['low']:.3g} to {estimate['high']:.3g}"]
+
+
+def curve_blocks(history: History) -> list[Block]:
+    """All metrics of a training over its steps, one chart per kind."""
+    groups: dict[str, list[str]] = {}
+    for name in history:
+        groups.setdefault(name.partition("/")[2].replace("_", " "), []).append(name)
+    chosen = {title: names for title, names in groups.items() if len(history[names[0]]) > 1}
+    if not chosen:
+        return [Heading("Training"), Text("The training was too short for curves.")]
+    return [Heading("Training"), Curves(history, chosen, "Means over each tick, against steps.")]

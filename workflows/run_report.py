@@ -1,0 +1,75 @@
+"""The report of one training run, and the card of synthetic scans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgan.recipe import AnyRecipe
+from medgan.recipe_files import described
+from medgan.workflows.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from medgan.data.cohort import Cohort
+    from medgan.training.trainer import TrainingResult
+    from medgan.volume import Volume
+    from medgan.workflows.assess import Assessment
+
+
+def write_run_report(
+    folder: RunFolder,
+    recipe: AnyRecipe,
+    recipe_name: str,
+    cohort: Cohort,
+    assessment: Assessment,
+    result: TrainingResult,
+    seconds: float,
+) -> None:
+    """Write the run's `report.html`."""
+    from medgan.report.html import Block, Commands, Heading, KeyFigures, Table, Text, write_report
+    from medgan.workflows.report_blocks import (
+        cohort_blocks,
+        curve_blocks,
+        restoration_blocks,
+        restoration_key_figures,
+        synthesis_blocks,
+        synthesis_key_figures,
+    )
+
+    figures, volumes = assessment.figures, assessment.volumes
+    if recipe.task == "super_resolution":
+        keys, body = restoration_key_figures(figures), restoration_blocks(figures, volumes)
+    else:
+        keys, body = synthesis_key_figures(figures), synthesis_blocks(figures, volumes["real"], volumes["synthetic"])
+    done = (
+        f"Recipe {recipe_name}: {result.moment.images} images in {result.moment.step} steps, {seconds:.0f} s. {recipe.description}"
+    )
+    blocks: list[Block] = [
+        KeyFigures(keys),
+        Text(done),
+        *body,
+        *curve_blocks(result.history),
+        *cohort_blocks(cohort),
+        Heading("Recipe"),
+        Table(["Field", "Value", "Meaning"], [list(row) for row in described(recipe)]),
+        Heading("Again"),
+        Commands([rerun_command(folder, cohort)], "The same training; with --set training.mode=exact the same weights."),
+    ]
+    write_report(folder.report, f"{folder.path.name}", f"{recipe.task.replace('_', '-')} with medgan", blocks)
+
+
+def rerun_command(folder: RunFolder, cohort: Cohort) -> str:
+    """The command line that trains this run again."""
+    return f"medgan train {folder.recipe} --data {cohort.folder} --out {folder.path}-again"
+
+
+def write_synthesis_card(
+    path: Path, figures: dict[str, Any], real: Sequence[Volume], synthetic: Sequence[Volume]
+) -> None:
+    """Write the evaluation card of scans that are already in files."""
+    from medgan.report.html import KeyFigures, write_report
+    from medgan.workflows.report_blocks import synthesis_blocks, synthesis_key_figures
+
+    blocks = [KeyFigures(synthesis_key_figures(figures)), *synthesis_blocks(figures, real, synthetic)]
+    write_report(path, "Evaluation card", "synthetic scans against real ones", blocks)

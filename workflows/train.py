@@ -1,0 +1,321 @@
+"""Train: recipe and cohort in; a run folder with checkpoints, model, figures and report out, tracked all along."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgan.errors import MedganError
+from medgan.recipe import AnyRecipe, SuperResolutionRecipe, SynthesisRecipe
+from medgan.recipe_files import flattened
+from medgan.reporter import Reporter
+from medgan.workflows.run_folder import RunFolder, existing_run, new_run, resolved_recipe, write_record
+
+if TYPE_CHECKING:
+    import torch
+
+    from medgan.data.cohort import Cohort
+    from medgan.tracking import Tracker
+    from medgan.training.phases import Objective
+    from medgan.training.trainer import Tick, Trainer, TrainingResult
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What a training left behind.
+
+    Args:
+        folder: the run's folder.
+        finished: False when a signal or `stop_after` ended it early; it can be resumed.
+        signal: the signal's name, if one did.
+        run_id: of the tracked run.
+        figures: of the evaluation after training; empty when it was not finished.
+        seconds: how long training took, evaluation apart.
+    """
+
+    folder: Path
+    finished: bool
+    signal: str | None
+    run_id: str | None
+    figures: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def train(
+    recipe_name: str,
+    data: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    out: Path | None = None,
+    device: str = "auto",
+    steps: int | None = None,
+    seed: int | None = None,
+    resume: Path | None = None,
+    stop_after: int | None = None,
+    reporter: Reporter | None = None,
+) -> TrainingOutcome:
+    """Train one model and evaluate it.
+
+    Args:
+        recipe_name: a shipped recipe such as "synthesis/r3gan" or the path of a YAML file.
+        data: folder of a prepared cohort.
+        overrides: assignments such as "training.batch_size=8".
+        out: folder of the new run; by default one named by recipe and time, in `runs`.
+        device: "auto", "cpu", "cuda", ...
+        steps: length of the training instead of the recipe's.
+        seed: instead of the recipe's.
+        resume: folder of an unfinished run to continue.
+        stop_after: leave after this step, with a checkpoint.
+        reporter: where progress goes.
+
+    Raises:
+        MedganError: anything the user can mend.
+    """
+    from medgan.data.cohort import Cohort
+    from medgan.tracking import tracked
+    from medgan.training.numerics import choose_device
+
+    reporter = reporter or Reporter()
+    cohort = Cohort.load(data)
+    place = choose_device(device)
+    if resume is not None:
+        changed = bool(overrides) or steps is not None or seed is not None
+        wanted = resolved_recipe(recipe_name, overrides, steps=steps, seed=seed) if changed else None
+        folder, recipe, record = existing_run(resume, recipe_name, cohort, wanted)
+    else:
+        recipe = resolved_recipe(recipe_name, overrides, steps=steps, seed=seed)
+    # Built before the folder is made: a cohort that the networks cannot take leaves nothing behind.
+    objective = build_objective(recipe, cohort, place)
+    if resume is None:
+        folder, record = new_run(recipe, recipe_name, out), {}
+
+    tracker = _open_tracker(folder, recipe, recipe_name, cohort, record.get("run_id"))
+    with tracked(tracker):
+        write_record(folder, recipe_name=recipe_name, run_id=tracker.run_id, cohort=cohort)
+        trainer = _trainer(folder, recipe, objective, cohort, place, tracker, reporter)
+        if resume is not None:
+            trainer.resume()
+            reporter.say(f"Resumed at step {trainer.step} from {folder.checkpoints}")
+        start = time.perf_counter()
+        result = trainer.run(stop_after=stop_after)
+        seconds = time.perf_counter() - start
+        outcome = TrainingOutcome(folder.path, result.finished, result.signal, tracker.run_id, {}, seconds)
+        if not result.finished:
+            tracker.finish("KILLED")
+            reporter.say(f"Stopped at step {result.moment.step}; continue with --resume {folder.path}")
+            return outcome
+        return _concluded(outcome, folder, recipe, recipe_name, cohort, place, objective, result, tracker, reporter)
+
+
+def build_objective(recipe: AnyRecipe, cohort: Cohort, device: torch.device) -> Objective:
+    """The objective that a recipe and a cohort come to."""
+    if isinstance(recipe, SynthesisRecipe):
+        from medgan.training.synthesis import SynthesisObjective
+
+        return SynthesisObjective(recipe, shape=cohort.shape, spacing=cohort.spacing, device=device)
+    from medgan.training.restoration import RestorationObjective, patch_shape_for
+
+    patch = patch_shape_for(recipe.acquisition, recipe.super_resolution.patch, cohort.shape)
+    return RestorationObjective(recipe, patch=patch, spacing=cohort.spacing, device=device)
+
+
+class CohortBatches:
+    """A cohort's training split as the trainer's stream of batches."""
+
+    def __init__(self, recipe: AnyRecipe, cohort: Cohort) -> None:
+        from medgan.data.patches import Patches, WholeVolumes
+
+        options = recipe.training
+        self.workers = options.workers
+        self.source: Patches | WholeVolumes
+        if isinstance(recipe, SynthesisRecipe):
+            self.source = WholeVolumes(
+                cohort, "train", batch_size=options.batch_size, seed=options.seed, flip=recipe.synthesis.flip
+            )
+        else:
+            from medgan.training.restoration import patch_shape_for
+
+            patch = patch_shape_for(recipe.acquisition, recipe.super_resolution.patch, cohort.shape)
+            self.source = Patches(
+                cohort,
+                "train",
+                patch_shape=patch,
+                batch_size=options.batch_size,
+                seed=options.seed,
+                flip=recipe.super_resolution.flip,
+            )
+
+    def stream(self, position: int) -> Iterator[torch.Tensor]:
+        """Batches from `position` on."""
+        from medgan.data.patches import prefetched
+
+        for batch in prefetched(self.source, position, self.workers):
+            yield batch.voxels
+
+
+def _open_tracker(
+    folder: RunFolder, recipe: AnyRecipe, recipe_name: str, cohort: Cohort, run_id: str | None
+) -> Tracker:
+    """A new tracked run, or the one to continue, with everything that is known before training."""
+    from medgan.provenance import collect
+    from medgan.tracking import start_run
+
+    provenance = collect(Path.cwd()).to_dict()
+    tracker = start_run(
+        experiment=recipe.tracking.experiment,
+        name=folder.path.name,
+        folder=folder.path,
+        params=flattened(recipe),
+        tags={
+            "medgan.recipe": recipe_name,
+            "medgan.task": recipe.task,
+            "medgan.version": str(provenance["medgan_version"]),
+            "medgan.git_commit": str(provenance["git_commit"]),
+            "medgan.manifest_sha256": cohort.manifest_sha256,
+        },
+        run_id=run_id,
+        enabled=recipe.tracking.enabled,
+    )
+    if run_id is None:
+        diff = provenance.pop("git_diff", None)
+        if diff:
+            tracker.log_text(str(diff), "provenance/changes.diff")
+        tracker.log_text(_as_json(provenance), "provenance/environment.json")
+        tracker.log_artifact(folder.recipe)
+        tracker.log_dataset("cohort", cohort.folder / "manifest.jsonl", cohort.manifest_sha256, context="training")
+    return tracker
+
+
+def _as_json(content: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(content, indent=2, default=str)
+
+
+def _trainer(
+    folder: RunFolder,
+    recipe: AnyRecipe,
+    objective: Objective,
+    cohort: Cohort,
+    device: torch.device,
+    tracker: Tracker,
+    reporter: Reporter,
+) -> Trainer:
+    """The loop with its callables: tracking first, then pictures, then the line for the reader."""
+    from medgan.training.trainer import Trainer
+
+    preview = _previewer(recipe, cohort, device)
+    total = -(-recipe.images // recipe.training.batch_size)
+
+    def track(tick: Tick) -> None:
+        tracker.log_metrics(tick.metrics, tick.moment.step)
+
+    def picture(tick: Tick) -> None:
+        tracker.log_image(preview(tick), "preview", tick.moment.step)
+
+    def tell(tick: Tick) -> None:
+        shown = {name: value for name, value in tick.metrics.items() if name.endswith(("/loss", "gain_db", "per_second"))}
+        note = "  ".join(f"{name} {value:.3g}" for name, value in shown.items())
+        reporter.progress(f"train {recipe.task.replace('_', '-')}", tick.moment.step, total, note)
+
+    return Trainer(
+        objective,
+        CohortBatches(recipe, cohort),
+        recipe.training,
+        device=device,
+        checkpoints=folder.checkpoints,
+        notes={"run_id": tracker.run_id, "recipe": flattened(recipe)},
+        on_tick=[track, picture, tell] if recipe.tracking.enabled else [tell],
+    )
+
+
+def _previewer(recipe: AnyRecipe, cohort: Cohort, device: torch.device) -> Any:
+    """A function of a tick that draws the same scans each time, as PNG bytes."""
+    from medgan.workflows.previews import restoration_preview, synthesis_preview
+
+    if isinstance(recipe, SynthesisRecipe):
+        return synthesis_preview(recipe, cohort, device)
+    return restoration_preview(recipe, cohort, device)
+
+
+def _concluded(
+    outcome: TrainingOutcome,
+    folder: RunFolder,
+    recipe: AnyRecipe,
+    recipe_name: str,
+    cohort: Cohort,
+    device: torch.device,
+    objective: Objective,
+    result: TrainingResult,
+    tracker: Tracker,
+    reporter: Reporter,
+) -> TrainingOutcome:
+    """Export, evaluate, report, and hand everything to the tracked run."""
+    from dataclasses import replace
+
+    from medgan.files import write_json
+    from medgan.workflows.assess import assess_restoration, assess_synthesis
+    from medgan.workflows.export_model import export_trained
+    from medgan.workflows.run_report import write_run_report
+
+    export_trained(folder, recipe, recipe_name, cohort, objective, result, run_id=tracker.run_id)
+    reporter.say(f"Model written to {folder.model}; evaluating")
+    if isinstance(recipe, SuperResolutionRecipe):
+        assessment = assess_restoration(folder.model, recipe, cohort, device)
+    else:
+        assessment = assess_synthesis(folder.model, recipe, cohort, device)
+    write_json(folder.figures, assessment.figures)
+    write_run_report(folder, recipe, recipe_name, cohort, assessment, result, outcome.seconds)
+    tracker.log_metrics(assessment.metrics, result.moment.step)
+    tracker.set_tag("medgan.key_metric", assessment.key_metric)
+    for path in (folder.figures, folder.report):
+        tracker.log_artifact(path)
+    tracker.log_model(folder.model)
+    return replace(outcome, figures=assessment.figures)
+
+
+def describe_training(
+    recipe_name: str, data: str | Path, *, overrides: Sequence[str] = (), steps: int | None = None, seed: int | None = None
+) -> dict[str, Any]:
+    """What `train` would do, without doing it: the resolved recipe, the cohort, the networks and their sizes.
+
+    Raises:
+        MedganError: as `train` would.
+    """
+    import torch
+
+    from medgan.data.cohort import Cohort
+
+    recipe = resolved_recipe(recipe_name, overrides, steps=steps, seed=seed)
+    cohort = Cohort.load(data)
+    objective = build_objective(recipe, cohort, torch.device("cpu"))
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "cohort": {
+            "folder": str(cohort.folder),
+            "shape": list(cohort.shape),
+            "spacing": [round(step, 4) for step in cohort.spacing],
+            "scans": {split: len(cohort.split(split)) for split in ("train", "validation", "test")},
+        },
+        "parameters": {
+            name: sum(parameter.numel() for parameter in network.parameters())
+            for name, network in objective.networks.items()
+        },
+        "steps": -(-recipe.images // recipe.training.batch_size),
+    }
+
+
+def require_finished(outcome: TrainingOutcome) -> TrainingOutcome:
+    """Refuse to go on with a training that was interrupted.
+
+    Raises:
+        MedganError: it was.
+    """
+    if not outcome.finished:
+        raise MedganError(
+            "the training was interrupted", file=outcome.folder, hint=f"Continue it with --resume {outcome.folder}."
+        )
+    return outcome
