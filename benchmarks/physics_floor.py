@@ -1,9 +1,11 @@
 """What knowing the slice profile is worth without any learning: the regularised inverse beside interpolation.
 
-Volumes: the MNI152 T1 template (installed with nilearn, 1 mm) and, when the folder of real scans is there (MEDGAN_TEST_DATA), a FLAIR
-of one subject at 1 mm. Each is scaled by the 99.9th percentile of its non-zero voxels and clipped to 0 ... 1, acquired with touching
-Gaussian slices, and brought back to its own grid. Interpolation is scipy's (`ndimage.zoom` on cell-centred grids with reflecting
-borders), independent of medgan. Data range 1; PSNR over the whole volume and over the foreground, SSIM over the whole volume.
+Volumes: the MNI152 T1 template (installed with nilearn, 1 mm) and, when the folder of real scans is there
+    (MEDGAN_TEST_DATA), a FLAIR
+of one subject at 1 mm. Each is scaled by the 99.9th percentile of its non-zero voxels and clipped to 0 ... 1,
+acquired with touching Gaussian slices, and brought back to its own grid. Interpolation is scipy's (`ndimage.zoom` on
+cell-centred grids with reflecting borders), independent of medgan. Data range 1; PSNR over the whole volume and over
+the foreground, SSIM over the whole volume.
 
 Run: python benchmarks/physics_floor.py [--json FILE] [--threads N]
 """

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from medgan.tracking import start_run
-from medgan.tracking_connection import connected, mlflow
-from medgan.tracking_store import sqlite_uri
+from medgan.tracking.connection import connected, mlflow
+from medgan.tracking.store import sqlite_uri
 
 METRICS = {f"loss/part_{index}": 0.125 * index for index in range(8)}
 

@@ -1,6 +1,7 @@
 """medgan: 3D GANs and super-resolution for medical imaging.
 
-Everything the command line does is one call here as well. Names load on first use, so that importing the package is instant.
+Everything the command line does is one call here as well. Names load on first use, so that importing the package is
+instant.
 """
 
 from __future__ import annotations

@@ -43,7 +43,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _global_options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a user error too.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Options that stand before the verb."""
 
@@ -51,7 +53,9 @@ def _global_options(
 @app.command()
 def quickstart(
     out: Out = Path("quickstart"),
-    data: Annotated[Path | None, typer.Option(help="Folder of real scans; the embedded virtual cohort without it.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of real scans; the embedded virtual cohort without it.")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -99,8 +103,12 @@ def convert(
 def prepare(
     inputs: Annotated[list[Path], typer.Argument(help="Scans, or folders of scans.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the cohort.")],
-    spacing: Annotated[str | None, typer.Option(help="Target spacing in mm, x,y,z in RAS; the cohort's median without it.")] = None,
-    shape: Annotated[str | None, typer.Option(help="Target shape in voxels, x,y,z in RAS; the cohort's median without it.")] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="Target spacing in mm, x,y,z in RAS; the cohort's median without it.")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Target shape in voxels, x,y,z in RAS; the cohort's median without it.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Shares of subjects for train, validation, test.")] = "0.8,0.1,0.1",
     seed: Seed = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
@@ -196,9 +204,7 @@ def generate(
     from medgan.workflows.generate import generate_scans
 
     with _console() as reporter:
-        paths = generate_scans(
-            model, count, out, seed=seed, truncation=truncation, device=device, reporter=reporter
-        )
+        paths = generate_scans(model, count, out, seed=seed, truncation=truncation, device=device, reporter=reporter)
     typer.echo(f"{len(paths)} synthetic scans in {out}")
 
 
@@ -206,7 +212,9 @@ def generate(
 def upscale(
     inputs: Annotated[list[Path], typer.Argument(help="NIfTI files, DICOM folders, or folders of them.")],
     out: Out,
-    model: Annotated[str, typer.Option(help="A run folder, a model folder, an MLflow address, or 'physics'.")] = "physics",
+    model: Annotated[
+        str, typer.Option(help="A run folder, a model folder, an MLflow address, or 'physics'.")
+    ] = "physics",
     spacing: Annotated[str | None, typer.Option(help="Wanted spacing in mm along the array axes, a,b,c.")] = None,
     factor: Annotated[str | None, typer.Option(help="Or: times more voxels along the array axes, a,b,c.")] = None,
     fidelity: Annotated[float, typer.Option(min=0, max=1, help="0: adversarial texture, 1: fidelity.")] = 1.0,
@@ -248,7 +256,9 @@ def evaluate_restoration(
         _print_json(rows)
         return
     for row in rows:
-        typer.echo("  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{value}" for key, value in row.items()))
+        typer.echo(
+            "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{value}" for key, value in row.items())
+        )
 
 
 @evaluate_app.command("synthesis")
@@ -268,7 +278,9 @@ def evaluate_synthesis(
 
 @app.command()
 def runs(
-    store: Annotated[Path | None, typer.Option(help="Folder that holds mlflow.db; ./runs or the current folder without it.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder that holds mlflow.db; ./runs or the current folder without it.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
 ) -> None:
     """The tracked runs, newest first."""

@@ -1,6 +1,7 @@
 """The one error that a user of medgan should ever meet.
 
-Raise `MedganError` for anything that the user can mend: a wrong path, a damaged file, a misspelt field. The command line
+Raise `MedganError` for anything that the user can mend: a wrong path, a damaged file, a misspelt field. The command
+    line
 prints its text and leaves with exit code 2; every other exception is a defect of medgan.
 """
 

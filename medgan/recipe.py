@@ -1,8 +1,8 @@
 """Recipes: everything that decides a training, typed, with a sentence for each field.
 
-A recipe is a YAML file. It loads into one of two classes, by its `task`; unknown fields are refused, and every message names the
-field, the value, the file and the nearest valid name. Amounts of training are counted in **images** (volumes or patches seen), so that
-a recipe means the same at every batch size.
+A recipe is a YAML file. It loads into one of two classes, by its `task`; unknown fields are refused, and every
+message names the field, the value, the file and the nearest valid name. Amounts of training are counted in **images**
+(volumes or patches seen), so that a recipe means the same at every batch size.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ class PenaltyOptions(_Options):
     kind: Literal["none", "r1", "r2", "r1+r2"] = "r1+r2"
     """Where the squared gradient is penalised: at real volumes (r1), at generated ones (r2), or at both."""
     form: Literal["exact", "finite_difference"] = "exact"
-    """exact differentiates twice; finite_difference estimates the same by a small disturbance, without double backward."""
+    """exact differentiates twice; finite_difference estimates the same by a small disturbance, without double
+    backward.
+    """
     weight: Schedule | Literal["auto"] = "auto"
     """Gamma; auto starts at 2e-4 times voxels over batch size and falls to a tenth of it."""
     interval: int = Field(1, ge=1)
@@ -124,7 +126,9 @@ class SynthesisOptions(_Options):
 
     images: int = Field(200_000, ge=1)
     """Real volumes shown to the discriminator in the whole training, repeats counted."""
-    loss: Literal["relativistic", "non_saturating", "saturating", "least_squares", "hinge", "wasserstein"] = "relativistic"
+    loss: Literal["relativistic", "non_saturating", "saturating", "least_squares", "hinge", "wasserstein"] = (
+        "relativistic"
+    )
     """The adversarial loss."""
     penalty: PenaltyOptions = PenaltyOptions()
     """The gradient penalty."""
@@ -201,7 +205,9 @@ class AdversarialStage(RestorationStage):
     """Learning rate of the discriminator."""
     weight: float = Field(5e-3, ge=0)
     """Weight of the adversarial loss beside the fidelity loss."""
-    loss: Literal["relativistic", "non_saturating", "saturating", "least_squares", "hinge", "wasserstein"] = "relativistic"
+    loss: Literal["relativistic", "non_saturating", "saturating", "least_squares", "hinge", "wasserstein"] = (
+        "relativistic"
+    )
     """The adversarial loss."""
     penalty: PenaltyOptions = PenaltyOptions(kind="r1", weight=Schedule(start=1.0, end=1.0), interval=4)
     """The gradient penalty."""

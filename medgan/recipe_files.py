@@ -70,7 +70,9 @@ def parse_recipe(content: dict[str, Any], *, source: str | Path) -> AnyRecipe:
     task = content.get("task")
     if task not in _TASKS:
         raise MedganError(
-            f"field 'task' is {task!r}; it must be one of {', '.join(sorted(_TASKS))}", file=source, hint="Set the task."
+            f"field 'task' is {task!r}; it must be one of {', '.join(sorted(_TASKS))}",
+            file=source,
+            hint="Set the task.",
         )
     try:
         return TypeAdapter(Recipe).validate_python(content)
@@ -103,7 +105,7 @@ def described(recipe: AnyRecipe) -> list[tuple[str, str, str]]:
     def walk(prefix: str, model: BaseModel) -> None:
         for name, info in type(model).model_fields.items():
             value = getattr(model, name)
-            if isinstance(value, BaseModel) and not {"start", "end"} == set(type(value).model_fields):
+            if isinstance(value, BaseModel) and {"start", "end"} != set(type(value).model_fields):
                 walk(f"{prefix}{name}.", value)
             else:
                 rows.append((f"{prefix}{name}", _shown(value), info.description or ""))

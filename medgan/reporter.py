@@ -1,4 +1,6 @@
-"""What a workflow says while it runs: a bar on a terminal, a line per tick elsewhere, nothing for a caller who wants silence."""
+"""What a workflow says while it runs: a bar on a terminal, a line per tick elsewhere, nothing for a caller who
+wants silence.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
+
+from medgan.volume import Volume
 
 
 @pytest.fixture(scope="session")
@@ -15,4 +19,40 @@ def test_data() -> Path:
     folder = Path(os.environ.get("MEDGAN_TEST_DATA", default))
     if not (folder / "MANIFEST.tsv").is_file():
         pytest.skip(f"no real scans at {folder}: set MEDGAN_TEST_DATA to run this test")
+    return folder
+
+
+def _phantom(index: int) -> Volume:
+    """A head-like ellipsoid with two dark ventricles, different for each index; 18 x 22 x 17 voxels of 8 mm."""
+    rng = np.random.default_rng(index)
+    shape = (18, 22, 17)
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    a, b, c = rng.uniform(0.7, 0.9, 3)
+    head = np.clip(4 * (1 - (x / a) ** 2 - (y / b) ** 2 - (z / c) ** 2), 0, 1)
+    width = rng.uniform(0.02, 0.06)
+    ventricles = np.exp(-((np.abs(x) - 0.2) ** 2 + y**2 / 4 + z**2) / width)
+    voxels = 800 * head * (1 - 0.6 * ventricles) + 10 * np.abs(rng.standard_normal(shape))
+    affine = np.diag([8.0, 8.0, 8.0, 1.0])
+    affine[:3, 3] = (-68, -84, -64)
+    return Volume(voxels.astype(np.float32), affine)
+
+
+@pytest.fixture(scope="session")
+def phantom_scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 14 phantom scans as NIfTI files."""
+    folder = tmp_path_factory.mktemp("scans")
+    for index in range(14):
+        nib.save(
+            nib.Nifti1Image(_phantom(index).data[0], _phantom(index).affine), folder / f"sub-{index:02d}_T1w.nii.gz"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_cohort(phantom_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phantom scans, prepared."""
+    from medgan.data.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("cohort") / "phantoms"
+    prepare([phantom_scans], folder, spacing=(8, 8, 8), split=(0.6, 0.2, 0.2))
     return folder

@@ -48,7 +48,10 @@ def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_of_a_folder_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
-    with pytest.raises(MedganError, match="file stands where a folder is needed"), atomic_path(tmp_path / "plain" / "x"):
+    with (
+        pytest.raises(MedganError, match="file stands where a folder is needed"),
+        atomic_path(tmp_path / "plain" / "x"),
+    ):
         pass
 
 

@@ -153,7 +153,8 @@ def assess_synthesis(model_folder: Path, recipe: SynthesisRecipe, cohort: Cohort
     trained = evaluate_synthesis(real, samples, holdout=unseen, seed=seed).to_dict()
     untrained = _kid_to(real, _untrained_samples(recipe, cohort, device, count), seed)
     kid, kid_untrained = trained["kid"]["value"], untrained["value"]
-    # The unbiased estimate may fall to zero and below when the sets cannot be told apart; the interval's upper end then bounds it.
+    # The unbiased estimate may fall to zero and below when the sets cannot be told apart; the interval's upper end
+    # then bounds it.
     ratio = kid_untrained / (kid if kid > 0 else max(trained["kid"]["high"], 1e-12))
     figures = {
         "task": "synthesis",
@@ -179,9 +180,7 @@ def _kid_to(real: list[np.ndarray], samples: list[np.ndarray], seed: int) -> dic
     return asdict(kid(standardisation.applied(raw), standardisation.applied(encoder.extract(samples)), seed=seed))
 
 
-def _untrained_samples(
-    recipe: SynthesisRecipe, cohort: Cohort, device: torch.device, count: int
-) -> list[np.ndarray]:
+def _untrained_samples(recipe: SynthesisRecipe, cohort: Cohort, device: torch.device, count: int) -> list[np.ndarray]:
     """Samples of the same generator before its first step."""
     import torch
 

@@ -41,7 +41,8 @@ def scans_in(inputs: Iterable[str | Path]) -> list[Scan]:
 
 
 def output_paths(scans: Sequence[Scan], out: Path, *, single_input_file: bool) -> list[Path]:
-    """Where each result goes: `out` itself when it names a NIfTI file, else files in the folder `out`, named after the scans.
+    """Where each result goes: `out` itself when it names a NIfTI file, else files in the folder `out`, named after
+    the scans.
 
     Raises:
         MedganError: `out` names one file, and there are several scans.

@@ -211,7 +211,7 @@ def _decoders() -> Check:
 
 
 def _tracking(folder: Path) -> Check:
-    from medgan import tracking_store
+    from medgan.tracking import store
 
     name = "tracking store"
     if _version("mlflow") is None:
@@ -219,9 +219,9 @@ def _tracking(folder: Path) -> Check:
             name, False, "mlflow is not installed", "pip install mlflow, or train with --set tracking.enabled=false"
         )
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if uri and tracking_store.database_of(uri) is None:
-        return Check(name, True, f"{tracking_store.shown(uri)} by MLFLOW_TRACKING_URI, not contacted")
-    database = tracking_store.database_of(uri) if uri else folder / "runs" / tracking_store.DATABASE
+    if uri and store.database_of(uri) is None:
+        return Check(name, True, f"{store.shown(uri)} by MLFLOW_TRACKING_URI, not contacted")
+    database = store.database_of(uri) if uri else folder / "runs" / store.DATABASE
     assert database is not None
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         return Check(name, False, f"SQLite {sqlite3.sqlite_version} is too old for MLflow", "Use a newer Python build.")

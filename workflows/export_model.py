@@ -50,7 +50,9 @@ def export_trained(
 
 
 def normalisation_of(cohort: Cohort) -> dict[str, float]:
-    """What 0 and 1 of the networks mean in the scans' units: medians of the training scans' 0.5 and 99.5 percentiles."""
+    """What 0 and 1 of the networks mean in the scans' units: medians of the training scans' 0.5 and 99.5
+    percentiles.
+    """
     import numpy as np
 
     records = cohort.split("train")

@@ -43,7 +43,9 @@ def generate_scans(
     reporter = reporter or Reporter()
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise MedganError("the output exists already and is not an empty folder", file=out, hint="Choose another --out.")
+        raise MedganError(
+            "the output exists already and is not an empty folder", file=out, hint="Choose another --out."
+        )
     loaded = load_model(resolve_model(model), choose_device(device))
     require_task(loaded, "synthesis", "generate")
     names = [f"synthetic-{index:04d}.nii.gz" for index in range(count)]

@@ -71,7 +71,7 @@ class SeriesSummary:
     intensity: tuple[float, float] | None = None
     problems: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As plain values that `json.dumps` takes."""
         return asdict(self) | {
             "path": str(self.path),

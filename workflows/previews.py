@@ -35,9 +35,7 @@ def synthesis_preview(recipe: SynthesisRecipe, cohort: Cohort, device: torch.dev
     return draw
 
 
-def restoration_preview(
-    recipe: SuperResolutionRecipe, cohort: Cohort, device: torch.device
-) -> Callable[[Tick], bytes]:
+def restoration_preview(recipe: SuperResolutionRecipe, cohort: Cohort, device: torch.device) -> Callable[[Tick], bytes]:
     """One held-out patch: physics inverse, restored, truth, as PNG bytes."""
     import numpy as np
     import torch

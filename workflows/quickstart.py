@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,14 +91,23 @@ def quickstart(
     reporter = reporter or Reporter()
     tour = Tour(Path(out))
     if (tour.out / "summary.json").exists() or tour.runs.exists():
-        raise MedganError("this folder holds a quickstart already", file=tour.out, hint="Remove it or choose another --out.")
+        raise MedganError(
+            "this folder holds a quickstart already", file=tour.out, hint="Remove it or choose another --out."
+        )
     watch = _Watch()
     fine, coarse = _cohorts(tour, data, seed, jobs, reporter)
     watch.note("prepare")
 
     reporter.say("Training super-resolution")
     sharpener = require_finished(
-        train(SUPER_RESOLUTION, fine.folder, out=tour.runs / "super-resolution", seed=seed, device=device, reporter=reporter)
+        train(
+            SUPER_RESOLUTION,
+            fine.folder,
+            out=tour.runs / "super-resolution",
+            seed=seed,
+            device=device,
+            reporter=reporter,
+        )
     )
     watch.note("train_super_resolution")
     scans = _upscale_held_out(tour, sharpener, fine, device)
@@ -131,9 +141,7 @@ class _Watch:
         return round(time.perf_counter() - self.start, 1)
 
 
-def _cohorts(
-    tour: Tour, data: str | Path | None, seed: int, jobs: int, reporter: Reporter
-) -> tuple[Cohort, Cohort]:
+def _cohorts(tour: Tour, data: str | Path | None, seed: int, jobs: int, reporter: Reporter) -> tuple[Cohort, Cohort]:
     """The same scans twice: fine for super-resolution, coarse for synthesis."""
     from medgan.data.prepare import prepare
 
@@ -158,7 +166,7 @@ def _cohorts(
             spacing=spacing,
             seed=seed,
             jobs=jobs,
-            progress=lambda done, total, name, folder=folder: reporter.progress(folder.name, done, total, name),
+            progress=partial(reporter.progress, folder.name),
         )
         for path, reason in preparation.failures:
             reporter.say(f"left out: {path}: {reason}")
@@ -230,7 +238,7 @@ def _concluded(
         "report": str(tour.out / "report.html"),
         "runs": [str(sharpener.folder), str(generator.folder)],
         "run_reports": [str(outcome.folder / "report.html") for outcome in (sharpener, generator)],
-        "tracking_store": str(tour.runs / "mlflow.db"),
+        "store": str(tour.runs / "mlflow.db"),
         "cohorts": [str(fine.folder), str(coarse.folder)],
     }
     write_quickstart_report(tour, summary, fine, coarse, sharpener, generator, scans)
@@ -251,12 +259,12 @@ def closing_words(summary: dict[str, Any]) -> str:
             f"Synthetic scans   {summary['synthetic_scans']}",
             f"                  KID {summary['kid_ratio_to_untrained']:.1f} times lower than an untrained generator's",
             f"Report            {summary['report']}",
-            f"Tracked runs      {summary['tracking_store']}",
+            f"Tracked runs      {summary['store']}",
             f"Took              {summary['seconds']:.0f} s",
             "",
             "Try next:",
             f"  medgan generate {run} -n 4 --seed 1 --out more-scans",
             f"  medgan upscale your_scan.nii.gz --model {summary['runs'][0]} --out sharper.nii.gz",
-            f"  mlflow ui --backend-store-uri sqlite:///{summary['tracking_store']}",
+            f"  mlflow ui --backend-store-uri sqlite:///{summary['store']}",
         ]
     )

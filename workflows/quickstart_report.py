@@ -22,14 +22,15 @@ def write_quickstart_report(
 ) -> None:
     """Write the tour's `report.html` from the figures of both runs and the scans on disk."""
     from medgan.io import read_volume
-    from medgan.report.html import Block, Commands, Heading, KeyFigures, Picture, Table, Text, write_report
     from medgan.report.figures import midplanes, sample_grid
+    from medgan.report.html import Block, Commands, Heading, KeyFigures, Picture, Table, Text, write_report
     from medgan.workflows.report_blocks import METHODS, restoration_key_figures, synthesis_key_figures
 
     low, upscaled, truth = (read_volume(scans[name]) for name in ("low", "upscaled", "truth"))
     real = [coarse.volume(record) for record in coarse.split("train")[:6]]
     synthetic = [read_volume(path) for path in sorted(tour.synthetic.glob("*.nii.gz"))[:6]]
-    spacing = ", ".join(f"{step:.3g}" for step in coarse.spacing)
+    size = " × ".join(map(str, coarse.shape))
+    spacing = " × ".join(f"{step:.3g}" for step in coarse.spacing)
     rows = [[METHODS[name], values["psnr_db"], values["ssim"]] for name, values in sharpener.figures["mean"].items()]
     again = f"medgan quickstart --out {tour.out}-again"
     if "virtual" not in str(summary["data"]):
@@ -37,16 +38,16 @@ def write_quickstart_report(
     blocks: list[Block] = [
         KeyFigures([*restoration_key_figures(sharpener.figures)[:2], *synthesis_key_figures(generator.figures)[1:]]),
         Text(
-            f"Data: {summary['data']}. Everything on this page was trained within minutes on small networks, to show the way; "
-            f"super-resolution at about {fine.spacing[2]:.3g} mm, synthesis at {'×'.join(map(str, coarse.shape))} voxels of "
-            f"{spacing} mm, which is what two CPU cores learn in two minutes. On a GPU the same commands with the recipes "
-            "super_resolution/esrgan3d and synthesis/r3gan train networks of useful size."
+            f"Data: {summary['data']}. Everything on this page was trained within minutes with small networks, to show "
+            f"the way: super-resolution to {fine.spacing[2]:.3g} mm, synthesis at {size} voxels of {spacing} mm, which is "
+            "what two CPU cores learn in two minutes. On a GPU the same commands with the recipes super_resolution/esrgan3d "
+            "and synthesis/r3gan train networks of useful size."
         ),
         Heading("A held-out scan, upscaled"),
         Picture(
             midplanes([("Low resolution", low), ("Upscaled", upscaled), ("Truth", truth)]),
             "Mid-planes of a low-resolution scan, its upscaled version and the truth",
-            f"Slices of {max(low.spacing):.3g} mm restored to {max(upscaled.spacing):.3g} mm. No training step has seen this scan.",
+            f"Slices of {max(low.spacing):.3g} mm restored to {max(upscaled.spacing):.3g} mm; not seen in training.",
         ),
         Table(["Method", "PSNR, foreground (dB)", "SSIM, foreground"], rows, "Means over held-out scans."),
         Heading("Synthetic scans"),
@@ -62,7 +63,7 @@ def write_quickstart_report(
                 ["Upscaled scan", summary["upscaled_scan"]],
                 ["Synthetic scans", summary["synthetic_scans"]],
                 ["Reports of both runs", ", ".join(summary["run_reports"])],
-                ["Tracked runs", summary["tracking_store"]],
+                ["Tracked runs", summary["store"]],
             ],
         ),
         Heading("Again"),

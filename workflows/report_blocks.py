@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from medgan.report.html import Block, Curves, Heading, KeyFigure, Picture, Table, Text, Warning
+from medgan.report.html import Block, Cell, Curves, Heading, KeyFigure, Picture, Table, Text, Warning
 
 if TYPE_CHECKING:
     from medgan.data.cohort import Cohort
@@ -25,7 +25,7 @@ def cohort_blocks(cohort: Cohort) -> list[Block]:
     """What was learned from, in numbers."""
     shape = " × ".join(map(str, cohort.shape))
     spacing = " × ".join(f"{step:.3g}" for step in cohort.spacing)
-    rows = [
+    rows: list[list[Cell]] = [
         ["Scans for training", len(cohort.split("train"))],
         ["Scans for validation", len(cohort.split("validation"))],
         ["Scans for testing", len(cohort.split("test"))],
@@ -41,9 +41,13 @@ def restoration_key_figures(figures: dict[str, Any]) -> list[KeyFigure]:
     means = figures["mean"]
     return [
         KeyFigure(
-            "PSNR over cubic B-spline", f"{figures['psnr_gain_db']:+.2f} dB", "held-out scans, in the foreground, fidelity 1"
+            "PSNR over cubic B-spline",
+            f"{figures['psnr_gain_db']:+.2f} dB",
+            "held-out scans, in the foreground, fidelity 1",
         ),
-        KeyFigure("of which physics alone", f"{figures['physics_gain_db']:+.2f} dB", "regularised inverse, no learning"),
+        KeyFigure(
+            "of which physics alone", f"{figures['physics_gain_db']:+.2f} dB", "regularised inverse, no learning"
+        ),
         KeyFigure("SSIM", means["fidelity"]["ssim"], f"cubic B-spline {means['cubic']['ssim']:.4f}"),
     ]
 
@@ -69,17 +73,19 @@ def restoration_blocks(figures: dict[str, Any], volumes: dict[str, list[Volume]]
     scans = len(figures["scans"])
     ranges = [row["cubic"]["data_range"] for row in figures["scans"]]
     caption = (
-        f"Means over {scans} held-out scan{'s' if scans > 1 else ''}. Foreground: the head or body, widened by one voxel. "
+        f"Means over {scans} held-out scan{'s' if scans > 1 else ''}. Foreground: the head or body, widened by a voxel. "
         f"Data range: 0.5th to 99.5th percentile of the truth ({min(ranges):.4g} to {max(ranges):.4g} in the scans' units)."
     )
     picture = midplanes(short, differences=[(title.split(",")[0], volume) for title, volume in differences])
     return [
         Heading("Super-resolution of held-out scans"),
         Text(
-            f"Held-out scans were acquired by a simulated scanner whose voxels are longer by {factor} (R, A, S), then brought "
-            "back to the original grid. Their true high-resolution voxels are known, so every method can be measured."
+            f"Held-out scans were acquired by a simulated scanner whose voxels are longer by {factor} (R, A, S), then "
+            "brought back to the original grid. Their true high-resolution voxels are known, so every method can be measured."
         ),
-        Picture(picture, "Mid-planes of low-resolution, restored and true scan", "A scan that no training step has seen."),
+        Picture(
+            picture, "Mid-planes of low-resolution, restored and true scan", "A scan that no training step has seen."
+        ),
         Table(["Method", "PSNR, foreground (dB)", "PSNR, whole (dB)", "SSIM, foreground"], rows, caption),
     ]
 
@@ -93,7 +99,9 @@ def synthesis_key_figures(figures: dict[str, Any]) -> list[KeyFigure]:
         keys.append(KeyFigure("KID against untrained", f"{figures['kid_ratio_to_untrained']:.1f} × lower", note))
     flagged = len(memorization["flagged"])
     keys.append(
-        KeyFigure("Suspiciously close to a training scan", f"{flagged} of {figures['counts']['synthetic']}", "0 is right")
+        KeyFigure(
+            "Suspiciously close to a training scan", f"{flagged} of {figures['counts']['synthetic']}", "0 is right"
+        )
     )
     return keys
 
@@ -121,11 +129,13 @@ def synthesis_blocks(figures: dict[str, Any], real: Sequence[Volume], synthetic:
             f"{counts['synthetic']} synthetic scans of {shape} voxels against {counts['real']} training scans. "
             "These scans show no real person."
         ),
-        Picture(sample_grid(real, synthetic), "Mid-planes of real and synthetic scans", "Real scans, then synthetic ones."),
+        Picture(
+            sample_grid(real, synthetic), "Mid-planes of real and synthetic scans", "Real scans, then synthetic ones."
+        ),
         Table(
             ["Measure", "Synthetic", "Real", "Reference"],
             rows,
-            f"Features: {figures['encoder']}. KID: unbiased polynomial kernel distance, comparable only within this encoder.",
+            f"Features: {figures['encoder']}. KID: unbiased polynomial kernel distance, comparable within one encoder.",
         ),
     ]
     if figures["memorization"]["flagged"]:

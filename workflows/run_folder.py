@@ -132,4 +132,3 @@ def existing_run(
     if wanted is not None:
         refuse_other_recipe(flattened(recipe), flattened(wanted), file=path)
     return folder, recipe, record
-

@@ -42,9 +42,8 @@ def write_run_report(
         keys, body = restoration_key_figures(figures), restoration_blocks(figures, volumes)
     else:
         keys, body = synthesis_key_figures(figures), synthesis_blocks(figures, volumes["real"], volumes["synthetic"])
-    done = (
-        f"Recipe {recipe_name}: {result.moment.images} images in {result.moment.step} steps, {seconds:.0f} s. {recipe.description}"
-    )
+    amount = f"{result.moment.images} images in {result.moment.step} steps, {seconds:.0f} s"
+    done = f"Recipe {recipe_name}: {amount}. {recipe.description}"
     blocks: list[Block] = [
         KeyFigures(keys),
         Text(done),
@@ -54,7 +53,9 @@ def write_run_report(
         Heading("Recipe"),
         Table(["Field", "Value", "Meaning"], [list(row) for row in described(recipe)]),
         Heading("Again"),
-        Commands([rerun_command(folder, cohort)], "The same training; with --set training.mode=exact the same weights."),
+        Commands(
+            [rerun_command(folder, cohort)], "The same training; with --set training.mode=exact the same weights."
+        ),
     ]
     write_report(folder.report, f"{folder.path.name}", f"{recipe.task.replace('_', '-')} with medgan", blocks)
 

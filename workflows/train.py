@@ -217,7 +217,9 @@ def _trainer(
         tracker.log_image(preview(tick), "preview", tick.moment.step)
 
     def tell(tick: Tick) -> None:
-        shown = {name: value for name, value in tick.metrics.items() if name.endswith(("/loss", "gain_db", "per_second"))}
+        shown = {
+            name: value for name, value in tick.metrics.items() if name.endswith(("/loss", "gain_db", "per_second"))
+        }
         note = "  ".join(f"{name} {value:.3g}" for name, value in shown.items())
         reporter.progress(f"train {recipe.task.replace('_', '-')}", tick.moment.step, total, note)
 
@@ -278,7 +280,12 @@ def _concluded(
 
 
 def describe_training(
-    recipe_name: str, data: str | Path, *, overrides: Sequence[str] = (), steps: int | None = None, seed: int | None = None
+    recipe_name: str,
+    data: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    steps: int | None = None,
+    seed: int | None = None,
 ) -> dict[str, Any]:
     """What `train` would do, without doing it: the resolved recipe, the cohort, the networks and their sizes.
 

@@ -29,7 +29,8 @@ def upscale_scans(
     Args:
         inputs: NIfTI files, DICOM folders, or folders of them.
         out: a NIfTI file for one scan, or a folder. Beside each scan stands a JSON file with what was done.
-        model: as `medgan.workflows.models.resolve_model` takes it, or "physics" for the regularised inverse without learning.
+        model: as `medgan.workflows.models.resolve_model` takes it, or "physics" for the regularised inverse without
+            learning.
         factor: see `medgan.inference.upscale.upscale`.
         spacing: see there.
         thickness: see there.
@@ -38,7 +39,8 @@ def upscale_scans(
         reporter: where progress goes.
 
     Raises:
-        MedganError: an argument is wrong, or there is nothing to upscale; a scan that fails is listed in the result instead.
+        MedganError: an argument is wrong, or there is nothing to upscale; a scan that fails is listed in the result
+            instead.
     """
     from medgan.files import write_json
     from medgan.inference.model import load_model, require_task

@@ -1,7 +1,8 @@
 """The scanner's forward model and its inverse: what a thick-slice or low-resolution scan is of a high-resolution one.
 
-`Acquisition` holds separable linear operators for two exact grids with the same field of view; `with_noise` adds the receiver's
-noise. Everything is a pure function of its arguments, works on torch tensors (..., X, Y, Z) on any device and is differentiable.
+`Acquisition` holds separable linear operators for two exact grids with the same field of view; `with_noise` adds the
+receiver's noise. Everything is a pure function of its arguments, works on torch tensors (..., X, Y, Z) on any device
+and is differentiable.
 """
 
 from __future__ import annotations

@@ -10,14 +10,17 @@ from medgan.errors import MedganError
 Matrix = NDArray[np.float64]
 
 DEFAULT_REGULARISATION = 1e-3
-"""Right for scans with a signal-to-noise ratio of about 60; at most 0.1 dB below the best choice for scans without noise."""
+"""Right for scans with a signal-to-noise ratio of about 60; at most 0.1 dB below the best choice for scans without
+noise.
+"""
 
 
 def regularisation_for(noise: float) -> float:
     """The regularisation that suits a noise level.
 
-    Fitted to where the inverse's error is least on real brain scans (FLAIR, T1, T1 with contrast agent; 2 to 6 times thicker
-    slices; signal-to-noise ratios from 20 to infinity). Scaling with the variance of the noise is what theory asks for too.
+    Fitted to where the inverse's error is least on real brain scans (FLAIR, T1, T1 with contrast agent; 2 to 6 times
+    thicker slices; signal-to-noise ratios from 20 to infinity). Scaling with the variance of the noise is what theory
+    asks for too.
 
     Args:
         noise: standard deviation of the noise divided by the mean signal of the tissue, that is 1 / SNR; 0 for none.
@@ -36,8 +39,8 @@ def second_differences(size: int) -> Matrix:
 def tikhonov_inverse(forward: Matrix, regularisation: float) -> Matrix:
     """The smoothest signal that explains the samples: (A'A + r k^3 D'D)^-1 A', k = high / low.
 
-    D are the second differences. The factor k^3 turns their sum of squares into the integral of the squared second derivative,
-    both over the low-resolution index, so that one value of r means the same for every pair of grids.
+    D are the second differences. The factor k^3 turns their sum of squares into the integral of the squared second
+    derivative, both over the low-resolution index, so that one value of r means the same for every pair of grids.
 
     Args:
         forward: A, shape (low, high), rows summing to one.

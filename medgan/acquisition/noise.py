@@ -13,7 +13,9 @@ NoiseKind = Literal["rician", "gaussian"]
 
 
 def tissue_signal(x: Tensor) -> Tensor:
-    """Mean of the voxels brighter than the scan's own mean, one value per scan; x: (..., X, Y, Z), result: (..., 1, 1, 1)."""
+    """Mean of the voxels brighter than the scan's own mean, one value per scan; x: (..., X, Y, Z), result: (..., 1,
+    1, 1).
+    """
     bright = x > x.mean(dim=(-3, -2, -1), keepdim=True)
     count = bright.sum(dim=(-3, -2, -1), keepdim=True).clamp(min=1)
     return (x * bright).sum(dim=(-3, -2, -1), keepdim=True) / count
@@ -31,12 +33,13 @@ def with_noise(
 
     Args:
         x: scan or batch of scans, (..., X, Y, Z), floating point.
-        generator: where the random numbers come from; drawn on the generator's device, so that a CPU generator gives the same
-            noise to a scan on any device.
-        sigma: standard deviation of the noise in each receiver channel, in units of `x`; a number or broadcastable to `x`.
+        generator: where the random numbers come from; drawn on the generator's device, so that a CPU generator gives
+            the same noise to a scan on any device.
+        sigma: standard deviation of the noise in each receiver channel, in units of `x`; a number or broadcastable to
+            `x`.
         snr: instead of `sigma`: each scan's `tissue_signal` divided by the standard deviation.
-        kind: "rician" (magnitude of a complex signal, right for MRI magnitude images: positive where there is no signal) or
-            "gaussian".
+        kind: "rician" (magnitude of a complex signal, right for MRI magnitude images: positive where there is no
+            signal) or "gaussian".
 
     Raises:
         MedganError: neither or both of `sigma` and `snr` are given, or the kind is unknown.

@@ -42,7 +42,9 @@ class AxisSampling:
 
     @cached_property
     def is_identity(self) -> bool:
-        """Whether sampling changes nothing along this axis, but for what a header's rounding of the thickness may do."""
+        """Whether sampling changes nothing along this axis, but for what a header's rounding of the thickness may
+        do.
+        """
         return self.low == self.high and np.allclose(axis_matrix(self, "forward"), np.eye(self.high), rtol=0, atol=1e-3)
 
 
@@ -85,8 +87,9 @@ def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
 class Acquisition:
     """The forward model of a scan, separable into its three axes, with its exact adjoint and a regularised inverse.
 
-    Make one with `between`. All methods take CPU or GPU tensors of shape (..., X, Y, Z), are linear and differentiable, compute in
-    the tensor's own precision (float32 or float64; autocast does not touch them) and leave intensities in their units.
+    Make one with `between`. All methods take CPU or GPU tensors of shape (..., X, Y, Z), are linear and
+    differentiable, compute in the tensor's own precision (float32 or float64; autocast does not touch them) and leave
+    intensities in their units.
 
     Args:
         high_shape: voxels of the high-resolution grid.
@@ -124,9 +127,10 @@ class Acquisition:
             high_shape: voxels (X, Y, Z) of the high-resolution grid.
             low_shape: voxels (X, Y, Z) of the low-resolution grid, none larger.
             high_spacing: mm between high-resolution voxel centres along each axis.
-            thickness: slice thickness (FWHM) in mm along each axis; None for an axis, or for all: slices that touch, as thick as
-                the low-resolution spacing. Thinner leaves gaps, thicker overlaps. Thickness up to the high-resolution spacing adds
-                no blur. Band-limited axes have no slices: what is given for them plays no part.
+            thickness: slice thickness (FWHM) in mm along each axis; None for an axis, or for all: slices that touch,
+                as thick as the low-resolution spacing. Thinner leaves gaps, thicker overlaps. Thickness up to the
+                high-resolution spacing adds no blur. Band-limited axes have no slices: what is given for them plays
+                no part.
             profile: "gaussian" for slices, "band_limit" for in-plane axes; one for all axes or one for each.
             taper: with "band_limit": the upper part of the band, 0 to 1, that is attenuated against ringing.
             regularisation: default of `inverse`, positive.
@@ -149,9 +153,7 @@ class Acquisition:
         if len(wanted) != 3:
             raise MedganError(f"the slice thickness needs one value for each of three axes, got {len(wanted)}")
         touching = [size * (high / low) for size, high, low in zip(spacing, highs, lows, strict=True)]
-        resolved = [
-            _resolved_thickness(*axis) for axis in zip(_AXIS_NAMES, profiles, wanted, touching, strict=True)
-        ]
+        resolved = [_resolved_thickness(*axis) for axis in zip(_AXIS_NAMES, profiles, wanted, touching, strict=True)]
         return cls(highs, lows, spacing, (resolved[0], resolved[1], resolved[2]), profiles, taper, regularisation)
 
     @cached_property
@@ -183,18 +185,21 @@ class Acquisition:
         return self._applied(x, "forward", self.high_shape)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """The exact transpose of `forward`: (..., low shape) to (..., high shape); <forward(x), y> = <x, adjoint(y)>."""
+        """The exact transpose of `forward`: (..., low shape) to (..., high shape); <forward(x), y> = <x,
+        adjoint(y)>.
+        """
         return self._applied(y, "adjoint", self.low_shape)
 
     def inverse(self, y: Tensor, regularisation: float | None = None) -> Tensor:
         """The smoothest volume that explains the measured `y`: (..., low shape) to (..., high shape).
 
-        Axis by axis the closed form of `tikhonov_inverse`, solved once in float64. It knows the slice profile and so recovers
-        contrast that interpolation leaves blurred; what was never measured stays smooth.
+        Axis by axis the closed form of `tikhonov_inverse`, solved once in float64. It knows the slice profile and so
+        recovers contrast that interpolation leaves blurred; what was never measured stays smooth.
 
         Args:
             y: the low-resolution scan.
-            regularisation: larger is smoother; `regularisation_for` turns a noise level into one. None: the object's own.
+            regularisation: larger is smoother; `regularisation_for` turns a noise level into one. None: the object's
+                own.
         """
         strength = self.regularisation if regularisation is None else float(regularisation)
         return self._applied(y, "inverse", self.low_shape, strength)

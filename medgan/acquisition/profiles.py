@@ -1,8 +1,8 @@
 """How one axis of a scan is sampled: matrices from a high-resolution grid to a low-resolution one.
 
 Both grids cover the same field of view and are cell-centred: low sample i sits at the high-resolution index
-(i + 1/2) * high / low - 1/2, for any two sizes. Beyond the field of view the scan is continued by half-sample reflection, which is
-folded into the matrix, so that every row sums to one.
+(i + 1/2) * high / low - 1/2, for any two sizes. Beyond the field of view the scan is continued by half-sample
+reflection, which is folded into the matrix, so that every row sums to one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def reflected(indices: NDArray[np.int64], size: int) -> NDArray[np.int64]:
 def effective_fwhm(thickness: float, voxel: float) -> float:
     """The FWHM, in voxels, that turns voxels of extent `voxel` mm into slices of `thickness` mm FWHM.
 
-    A high-resolution voxel is no point: it has an extent of its own, and the variances of Gaussian profiles add. A slice that is
+    A high-resolution voxel is no point: it has an extent of its own, and the variances of Gaussian profiles add. A
+    slice that is
     no thicker than the voxel needs no blur: 0.
     """
     return float(np.sqrt(max(thickness**2 - voxel**2, 0.0)) / voxel)
@@ -40,16 +41,19 @@ def effective_fwhm(thickness: float, voxel: float) -> float:
 def profile_matrix(low: int, high: int, *, fwhm: float) -> Matrix:
     """Slices with a Gaussian profile.
 
-    The scan is linear between the centres of the high-resolution voxels and the profile is integrated over it in closed form, not
-    sampled at the voxels: whatever the ratio of the grids and however thin the profile, constants and (away from the borders)
-    linear ramps are kept and all weights are non-negative. The blur that linear interpolation itself causes is taken off the
-    profile, so that the weights of each sample have the variance asked for (or that of linear interpolation, if that is larger).
+    The scan is linear between the centres of the high-resolution voxels and the profile is integrated over it in
+    closed form, not
+    sampled at the voxels: whatever the ratio of the grids and however thin the profile, constants and (away from the
+        borders)
+    linear ramps are kept and all weights are non-negative. The blur that linear interpolation itself causes is taken
+    off the profile, so that the weights of each sample have the variance asked for (or that of linear interpolation,
+    if that is larger).
 
     Args:
         low: samples of the low-resolution axis.
         high: samples of the high-resolution axis.
-        fwhm: full width at half maximum in high-resolution voxels, not counting the voxel's own extent (`effective_fwhm`); 0 is
-            linear interpolation.
+        fwhm: full width at half maximum in high-resolution voxels, not counting the voxel's own extent
+            (`effective_fwhm`); 0 is linear interpolation.
 
     Returns:
         float64, shape (low, high).
@@ -67,7 +71,9 @@ def profile_matrix(low: int, high: int, *, fwhm: float) -> Matrix:
 
 
 def _integrated_weights(offsets: NDArray[np.float64], sigma: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Integrals of a Gaussian, one sigma for each row, times the hat of half-width 1 around each offset; same shape as `offsets`."""
+    """Integrals of a Gaussian, one sigma for each row, times the hat of half-width 1 around each offset; same shape
+    as `offsets`.
+    """
     ends = np.concatenate([offsets[:, :1] - 1, offsets, offsets[:, -1:] + 1], axis=1)
     return np.maximum(np.diff(_second_antiderivative(ends, sigma[:, None]), n=2, axis=1), 0.0)
 
@@ -81,7 +87,9 @@ def _second_antiderivative(x: NDArray[np.float64], sigma: NDArray[np.float64]) -
 
 
 def _narrowed(offsets: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """For each row the sigma whose `_integrated_weights` have the variance sigma squared, by bisection; 0 if all are wider."""
+    """For each row the sigma whose `_integrated_weights` have the variance sigma squared, by bisection; 0 if all
+    are wider.
+    """
     lower, upper = np.zeros(len(offsets)), np.full(len(offsets), sigma)
     for _ in range(48):
         middle = 0.5 * (lower + upper)
@@ -93,13 +101,15 @@ def _narrowed(offsets: NDArray[np.float64], sigma: float) -> NDArray[np.float64]
 def band_limit_matrix(low: int, high: int, *, taper: float = 0.0) -> Matrix:
     """In-plane sampling: only the lowest `low` spatial frequencies are measured.
 
-    The frequencies are those of the DCT-II, the real cosine series of the half-sample reflected scan: real by construction, no wrap
-    from one border to the other, both borders treated alike, and scaled so that values (not sums) are kept.
+    The frequencies are those of the DCT-II, the real cosine series of the half-sample reflected scan: real by
+    construction, no wrap from one border to the other, both borders treated alike, and scaled so that values (not
+    sums) are kept.
 
     Args:
         low: samples of the low-resolution axis.
         high: samples of the high-resolution axis, at least `low`.
-        taper: the upper part of the measured band, 0 to 1, that a raised cosine attenuates towards its end (against ringing).
+        taper: the upper part of the measured band, 0 to 1, that a raised cosine attenuates towards its end (against
+            ringing).
 
     Returns:
         float64, shape (low, high).
@@ -112,7 +122,9 @@ def band_limit_matrix(low: int, high: int, *, taper: float = 0.0) -> Matrix:
 
 
 def _raised_cosine(frequency: NDArray[np.float64], taper: float) -> NDArray[np.float64]:
-    """Attenuation at `frequency` (0 to 1, 1 being the end of the band): 1 up to 1 - taper, then half a cosine period down to 0."""
+    """Attenuation at `frequency` (0 to 1, 1 being the end of the band): 1 up to 1 - taper, then half a cosine
+    period down to 0.
+    """
     if taper == 0:
         return np.ones_like(frequency)
     return 0.5 + 0.5 * np.cos(np.pi * np.clip((frequency - (1.0 - taper)) / taper, 0.0, 1.0))

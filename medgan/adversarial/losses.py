@@ -1,7 +1,8 @@
 """Adversarial losses as pure functions of discriminator logits.
 
-Each takes the logits of real and of generated volumes, float tensors of one shape (B, ...) (patch discriminators have spatial axes
-too), and returns the mean loss. Logits are unbounded: no loss here expects or applies a sigmoid or tanh beforehand.
+Each takes the logits of real and of generated volumes, float tensors of one shape (B, ...) (patch discriminators have
+spatial axes too), and returns the mean loss. Logits are unbounded: no loss here expects or applies a sigmoid or tanh
+beforehand.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Penalties on how steeply the discriminator changes, as pure functions.
 
-R1 is the mean squared norm of the discriminator's gradient at real volumes, R2 the same at generated ones (Mescheder et al. 2018).
-Both come in two forms: exact (double backward) and by finite differences, which needs no second derivative. All arithmetic is
+R1 is the mean squared norm of the discriminator's gradient at real volumes, R2 the same at generated ones (Mescheder
+et al. 2018).
+Both come in two forms: exact (double backward) and by finite differences, which needs no second derivative. All
+    arithmetic is
 float32, outside autocast, because a squared gradient underflows in half precision.
 """
 
@@ -19,7 +21,8 @@ def squared_gradient(critic: Critic, volumes: Tensor) -> Tensor:
     """The exact squared gradient norm of the critic at each volume.
 
     Args:
-        critic: volumes (B, C, X, Y, Z) to logits (B, ...); patch logits are summed, so that each volume has one gradient.
+        critic: volumes (B, C, X, Y, Z) to logits (B, ...); patch logits are summed, so that each volume has one
+            gradient.
         volumes: float tensor (B, C, X, Y, Z).
 
     Returns:
@@ -35,8 +38,9 @@ def squared_gradient(critic: Critic, volumes: Tensor) -> Tensor:
 def squared_difference(critic: Critic, volumes: Tensor, *, sigma: float, logits: Tensor | None = None) -> Tensor:
     """A finite-difference estimate of the squared gradient norm at each volume.
 
-    The change of the logit under a small Gaussian disturbance of standard deviation `sigma` is, to first order, the gradient's
-    component along a random direction times sigma; its square over sigma squared has the squared gradient norm as mean.
+    The change of the logit under a small Gaussian disturbance of standard deviation `sigma` is, to first order, the
+    gradient's component along a random direction times sigma; its square over sigma squared has the squared gradient
+    norm as mean.
 
     Args:
         critic: as in `squared_gradient`.
@@ -51,7 +55,7 @@ def squared_difference(critic: Critic, volumes: Tensor, *, sigma: float, logits:
     if logits is None:
         logits = critic(volumes)
     disturbed = critic(volumes + sigma * torch.randn_like(volumes))
-    change = (disturbed.float() - logits.float()).flatten(1).sum(1)
+    change = (disturbed.float() - logits.float()).reshape(len(volumes), -1).sum(1)
     return change.square() / sigma**2
 
 

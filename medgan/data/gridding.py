@@ -80,7 +80,10 @@ class Refused:
 
 
 def surveyed(scan: Scan) -> Surveyed | Refused:
-    """Read a scan and look whether it can be used: one channel, finite voxels, more than one value."""
+    """Read a scan and look whether it can be used: it has one channel and more than one value.
+
+    The readers of `medgan.io` themselves refuse voxels that are not finite and grids that are not regular.
+    """
     try:
         volume = _read(scan)
         digest = content_sha256(scan)
@@ -136,9 +139,6 @@ def _read(scan: Scan) -> Volume:
     volume = scan.read()
     if volume.channels != 1:
         raise MedganError(f"holds {volume.channels} channels", hint="A cohort takes scans of one channel.")
-    broken = np.size(volume.data) - np.count_nonzero(np.isfinite(volume.data))
-    if broken:
-        raise MedganError(f"{broken} of its voxels are not finite numbers", hint="Repair or leave out the scan.")
     if volume.data.min() == volume.data.max():
         raise MedganError(f"all its voxels are {volume.data.min()}", hint="Leave out the scan.")
     return volume

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from medgan.errors import MedganError, nearest
@@ -65,12 +66,20 @@ class Participants:
 
     def row_of_file(self, scan: PurePosixPath) -> Mapping[str, str] | None:
         """The row whose `file` is this scan (path from the table's folder)."""
-        return next((row for row in self.rows if "file" in row and PurePosixPath(row["file"]) == scan), None)
+        return self._by_file.get(scan)
 
     def row_of_subject(self, subject: str) -> Mapping[str, str] | None:
         """The first row about this subject; "sub-01" and "01" are the same."""
-        wanted = subject.removeprefix("sub-")
-        return next((row for row in self.rows if (subject_in(row) or "").removeprefix("sub-") == wanted), None)
+        return self._by_subject.get(subject.removeprefix("sub-"))
+
+    @cached_property
+    def _by_file(self) -> dict[PurePosixPath, Mapping[str, str]]:
+        return {PurePosixPath(row["file"]): row for row in reversed(self.rows) if "file" in row}
+
+    @cached_property
+    def _by_subject(self) -> dict[str, Mapping[str, str]]:
+        named = ((subject_in(row), row) for row in reversed(self.rows))
+        return {subject.removeprefix("sub-"): row for subject, row in named if subject is not None}
 
 
 def subject_in(row: Mapping[str, str]) -> str | None:

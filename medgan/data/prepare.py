@@ -15,14 +15,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-import numpy as np
-
 import medgan
-from medgan.data.cohort import FINGERPRINT, MANIFEST, PERCENTILES, Cohort, ScanRecord, write_manifest
+from medgan.data.cohort import FINGERPRINT, MANIFEST, Cohort, ScanRecord, write_manifest
+from medgan.data.fingerprint import completed_specification, summary
 from medgan.data.gridding import Gridded, Refused, Specification, Surveyed, gridded, surveyed
 from medgan.data.participants import (
-    SPLITS,
-    Label,
     Participants,
     entity_of,
     labels_in,
@@ -35,11 +32,12 @@ from medgan.data.processes import counter, mapped
 from medgan.data.splits import checked_fractions, split_subjects
 from medgan.errors import MedganError
 from medgan.files import require_existing, write_json
-from medgan.geometry import Shape, Spacing, shape_for_spacing
 from medgan.io import Scan, find_scans
+from medgan.io.scans import survey
 from medgan.resampling import checked_shape, checked_spacing
 
 Progress = Callable[[int, int, str], None]
+Failure = tuple[Path, str]
 Result = TypeVar("Result")
 
 
@@ -48,7 +46,7 @@ class Preparation:
     """What a preparation gave: the cohort, and the scans that were left out, each with the reason."""
 
     cohort: Cohort
-    failures: tuple[tuple[Path, str], ...]
+    failures: tuple[Failure, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +104,7 @@ def prepare(
     fractions = checked_fractions(split)
     spacing = None if spacing is None else checked_spacing(spacing)
     shape = None if shape is None else checked_shape(shape)
-    root, sources = _found(inputs)
+    root, sources, damaged = _found(inputs)
     total = 2 * len(sources)
 
     looked_at = mapped(
@@ -115,46 +113,52 @@ def prepare(
         jobs=jobs,
         finished=counter(progress, [source.scan.name for source in sources], 0, total),
     )
-    surveys, failures = _sorted_out(sources, looked_at)
-    specification = _specification(list(surveys.values()), spacing, shape)
+    surveys, refused = _sorted_out(sources, looked_at)
+    specification = completed_specification(list(surveys.values()), spacing, shape)
     _splits(_people(surveys), fractions, seed)  # too few subjects should be heard of before the long work
 
     made = mapped(
         partial(_gridded, specification=specification, folder=Path(out)),
-        [(source.scan, survey.sha256) for source, survey in surveys.items()],
+        [(source.scan, looked.sha256) for source, looked in surveys.items()],
         jobs=jobs,
         finished=counter(progress, [source.scan.name for source in surveys], total - len(surveys), total),
     )
     grids, unusable = _sorted_out(list(surveys), made)
+    failures = (*damaged, *refused, *unusable)
     records = _records(grids, surveys, specification, fractions, seed)
     fingerprint = {
         "medgan_version": medgan.__version__,
         "source_root": str(root),
         "specification": specification.as_dict(),
-        **_summary(records),
+        **summary(records),
         "modalities": dict(Counter(surveys[source].modality or "unknown" for source in grids)),
         "split": {"fractions": fractions, "seed": seed},
-        "failures": [{"path": _relative(path, root), "reason": reason} for path, reason in (*failures, *unusable)],
+        "failures": [{"path": _relative(path, root), "reason": reason} for path, reason in failures],
     }
     _write(Path(out), records, fingerprint)
-    return Preparation(Cohort.load(out), (*failures, *unusable))
+    return Preparation(Cohort.load(out), failures)
 
 
-def _found(inputs: Sequence[str | Path]) -> tuple[Path, list[_Source]]:
-    """The deepest folder above all inputs, and every scan in them once, in the order of their paths."""
-    places = [require_existing(place).resolve() for place in inputs]
+def _found(inputs: Sequence[str | Path]) -> tuple[Path, list[_Source], list[Failure]]:
+    """The deepest folder above all inputs, every scan in them once in the order of their paths, and damaged files."""
+    # Not resolved: a link's own name says who is in the scan, its target's often does not.
+    places = [Path(os.path.normpath(require_existing(place).absolute())) for place in inputs]
     if not places:
         raise MedganError("nothing to prepare: no input was named")
     homes = [place if place.is_dir() else place.parent for place in places]
     root = Path(os.path.commonpath(homes))
     sources: dict[tuple[Path, str | None], _Source] = {}
+    damaged: dict[Path, str] = {}
     for place, home in zip(places, homes, strict=True):
         table = Participants.beside(home)
-        for scan in find_scans(place):
+        found = survey(place)
+        damaged.update(found.damaged)
+        for scan in found.scans or find_scans(place):  # which says why there is none
             path = PurePosixPath(_relative(scan.path, root))
             source = _Source(scan, path, PurePosixPath(_relative(scan.path, home)), table)
             sources.setdefault((scan.path, scan.series), source)
-    return root, sorted(sources.values(), key=lambda source: (source.path, source.scan.series or ""))
+    ordered = sorted(sources.values(), key=lambda source: (source.path, source.scan.series or ""))
+    return root, ordered, list(damaged.items())
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -168,14 +172,14 @@ def _gridded(job: tuple[Scan, str], specification: Specification, folder: Path) 
 
 def _sorted_out(
     sources: Sequence[_Source], results: Sequence[Result | Refused]
-) -> tuple[dict[_Source, Result], list[tuple[Path, str]]]:
+) -> tuple[dict[_Source, Result], list[Failure]]:
     """The results of the usable scans, and the others with the reason.
 
     Raises:
         MedganError: none is usable.
     """
     kept: dict[_Source, Result] = {}
-    failures: list[tuple[Path, str]] = []
+    failures: list[Failure] = []
     for source, result in zip(sources, results, strict=True):
         if isinstance(result, Refused):
             failures.append((source.scan.path, result.reason))
@@ -185,19 +189,6 @@ def _sorted_out(
         reasons = "; ".join(f"{path.name}: {reason}" for path, reason in failures[:3])
         raise MedganError(f"none of the {len(failures)} scans can be used ({reasons})")
     return kept, failures
-
-
-def _specification(surveys: Sequence[Surveyed], spacing: Spacing | None, shape: Shape | None) -> Specification:
-    """The grid asked for, completed by the medians over the scans."""
-    if spacing is None:
-        spacing = checked_spacing(np.median([survey.ras_spacing for survey in surveys], axis=0).round(6).tolist())
-    if shape is None:
-        # Only lengths matter here, so an axis-aligned affine of each scan's spacing stands in for its own.
-        shapes = [
-            shape_for_spacing(np.diag([*survey.ras_spacing, 1.0]), survey.ras_shape, spacing) for survey in surveys
-        ]
-        shape = checked_shape(np.rint(np.median(shapes, axis=0)).astype(int).tolist())
-    return Specification(spacing, shape)
 
 
 def _people(sources: Iterable[_Source]) -> dict[_Source, _Person]:
@@ -290,49 +281,6 @@ def _names(sources: Iterable[_Source]) -> list[str]:
         tries = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
         names.append(next(candidate for candidate in tries if candidate not in names))
     return names
-
-
-def _summary(records: Sequence[ScanRecord]) -> dict[str, Any]:
-    """What the scans have in common and where they differ."""
-    middle = {
-        f"{percentile:g}": float(np.median([record.percentiles[f"{percentile:g}"] for record in records]))
-        for percentile in PERCENTILES
-    }
-    return {
-        "shape": records[0].prepared_shape,
-        "spacing": np.median([record.prepared_spacing for record in records], axis=0).round(6).tolist(),
-        "percentiles": middle,
-        "scans": len(records),
-        "subjects": len({record.subject for record in records}),
-        "splits": {
-            name: {
-                "scans": sum(record.split == name for record in records),
-                "subjects": len({record.subject for record in records if record.split == name}),
-            }
-            for name in SPLITS
-        },
-        "labels": _label_columns([record.labels for record in records]),
-        "source_shapes": _counts("x".join(map(str, record.shape)) for record in records),
-        "source_spacings": _counts("x".join(f"{value:.4g}" for value in record.spacing) for record in records),
-        "source_orientations": _counts(record.orientation for record in records),
-    }
-
-
-def _counts(values: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(values).most_common())
-
-
-def _label_columns(rows: Sequence[Mapping[str, Label]]) -> dict[str, dict[str, Any]]:
-    """Per label: its type, how many scans have it, and its range or its values."""
-    columns: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(key for row in rows for key in row):
-        values = [row[name] for row in rows if name in row]
-        numbers = [value for value in values if isinstance(value, float)]
-        if numbers:
-            columns[name] = {"type": "number", "scans": len(values), "minimum": min(numbers), "maximum": max(numbers)}
-        else:
-            columns[name] = {"type": "text", "scans": len(values), "values": _counts(map(str, values))}
-    return columns
 
 
 def _write(folder: Path, records: Sequence[ScanRecord], fingerprint: Mapping[str, Any]) -> None:

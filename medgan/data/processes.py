@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -74,7 +75,10 @@ def _mapped_by_processes(
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
 
-    executor = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    # An interrupt reaches all processes of a terminal; this one alone answers, so that it is answered once and in
+    # order.
+    ignored = (signal.SIGINT, signal.SIG_IGN)
+    executor = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=signal.signal, initargs=ignored)
     try:
         with _one_thread_each():
             futures = {executor.submit(function, item): index for index, item in enumerate(items)}

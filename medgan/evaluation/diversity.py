@@ -23,6 +23,7 @@ _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW = 11
 _SIGMA = 1.5
 _K1, _K2 = 0.01, 0.03
+_VOXELS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,21 @@ def ms_ssim_diversity(volumes: Sequence[NDArray[Any]], *, pairs: int = 200, seed
     """
     if len(volumes) < 2:
         raise MedganError(f"diversity needs at least 2 scans, there is {len(volumes)}", hint="Generate more samples.")
+    for number, volume in enumerate(volumes):
+        if np.shape(volume) != np.shape(volumes[0]):
+            raise MedganError(
+                f"volume {number} has shape {np.shape(volume)}, the first one {np.shape(volumes[0])}",
+                hint="Resample all scans to one grid before they are compared.",
+            )
     scales, window = scales_for(volumes[0].shape)
     chosen = _random_pairs(len(volumes), pairs, seed)
-    values = np.array([ms_ssim(volumes[i], volumes[j], scales=scales, window=window) for i, j in chosen])
-    return Diversity(float(values.mean()), float(values.std()), len(chosen), scales, window)
+    at_once = max(1, _VOXELS_AT_ONCE // volumes[0].size)
+    values: list[float] = []
+    for start in range(0, len(chosen), at_once):
+        first, second = zip(*chosen[start : start + at_once], strict=True)
+        x, y = (np.stack([np.asarray(volumes[i], dtype=np.float32) for i in side]) for side in (first, second))
+        values += ms_ssim(x, y, scales=scales, window=window).tolist()
+    return Diversity(float(np.mean(values)), float(np.std(values)), len(chosen), scales, window)
 
 
 def scales_for(shape: Sequence[int]) -> tuple[int, int]:
@@ -78,44 +90,47 @@ def scales_for(shape: Sequence[int]) -> tuple[int, int]:
     return scales, min(_WINDOW, smallest - (smallest + 1) % 2)
 
 
-def ms_ssim(first: NDArray[Any], second: NDArray[Any], *, scales: int, window: int = _WINDOW) -> float:
-    """Multi-scale structural similarity of two volumes (X, Y, Z) whose values span about 0..1; at most one.
+def ms_ssim(
+    first: NDArray[np.float32], second: NDArray[np.float32], *, scales: int, window: int = _WINDOW
+) -> NDArray[np.float64]:
+    """Multi-scale structural similarity of N pairs of volumes whose values span about 0..1; at most one.
 
     Gaussian window of standard deviation 1.5 voxels, only where it fits inside; negative contrast terms count as zero.
 
-    Raises:
-        MedganError: the shapes differ.
+    Args:
+        first: (N, X, Y, Z) float32.
+        second: of the same shape.
+        scales: from one to five, see `scales_for`.
+        window: side of the Gaussian window in voxels.
+
+    Returns:
+        (N,).
     """
     import torch
     import torch.nn.functional as F
 
-    if np.shape(first) != np.shape(second):
-        raise MedganError(
-            f"two volumes to compare have shapes {np.shape(first)} and {np.shape(second)}",
-            hint="Resample all scans to one grid before they are compared.",
-        )
     weights = np.array(_SCALE_WEIGHTS[:scales]) / sum(_SCALE_WEIGHTS[:scales])
-    x, y = (torch.from_numpy(np.array(volume, dtype=np.float32))[None, None] for volume in (first, second))
-    result = 1.0
+    x, y = torch.from_numpy(first)[:, None], torch.from_numpy(second)[:, None]
+    result = np.ones(len(first))
     for scale, weight in enumerate(weights):
         if scale:
             x, y = F.avg_pool3d(x, 2), F.avg_pool3d(y, 2)
         similarity, contrast = _ssim_and_contrast(x, y, window)
         term = similarity if scale == scales - 1 else contrast
-        result *= max(term, 0.0) ** float(weight)
+        result *= np.maximum(term.numpy().astype(np.float64), 0.0) ** weight
     return result
 
 
-def _ssim_and_contrast(x: torch.Tensor, y: torch.Tensor, window: int) -> tuple[float, float]:
-    """Mean SSIM and its mean contrast-structure factor, for (1, 1, X, Y, Z) in 0..1."""
+def _ssim_and_contrast(x: torch.Tensor, y: torch.Tensor, window: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean SSIM and its mean contrast-structure factor, each (N,), for (N, 1, X, Y, Z) in 0..1."""
     import torch
 
-    moments = _smoothed(torch.cat([x, y, x * x, y * y, x * y]), window)
-    mean_x, mean_y, square_x, square_y, product = moments.unbind(0)
+    moments = _smoothed(torch.cat([x, y, x * x, y * y, x * y]), window).flatten(1)
+    mean_x, mean_y, square_x, square_y, product = moments.chunk(5)
     c1, c2 = _K1**2, _K2**2
     contrast = (2 * (product - mean_x * mean_y) + c2) / (square_x - mean_x**2 + square_y - mean_y**2 + c2)
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return float((luminance * contrast).mean()), float(contrast.mean())
+    return (luminance * contrast).mean(1), contrast.mean(1)
 
 
 def _smoothed(x: torch.Tensor, window: int) -> torch.Tensor:

@@ -31,6 +31,7 @@ _CHANNELS = (16, 32, 48, 64, 64, 64, 64, 64)
 _SLOPE = 0.2
 _SEED = 20180108
 _VOXELS_AT_ONCE = 1 << 21
+_ROUNDING = 1e-5
 
 
 class RandomEncoder:
@@ -39,7 +40,7 @@ class RandomEncoder:
     A stage is a 3x3x3 convolution with orthonormal filters and a leaky rectifier; between stages every axis longer than
     four voxels is averaged in pairs. Stages follow until no axis is longer than four voxels, so that the last one sees
     the whole volume: four stages and 320 features at 24 to 32 voxels a side, six and 576 at 128. The weights come from
-    the bit stream of PCG64, which numpy keeps stable for ever, by exact integer arithmetic, and are stored as float32.
+    the bit stream of PCG64, which numpy promises never to change, are made orthonormal in float64 and kept as float32.
     """
 
     name = "random-conv3d-v1"
@@ -84,8 +85,11 @@ class RandomEncoder:
                 width = [2 if side > _COARSEST_SIDE else 1 for side in x.shape[2:]]
                 x = F.avg_pool3d(x, width, ceil_mode=True, count_include_pad=False)
             x = F.leaky_relu(F.conv3d(F.pad(x, (1,) * 6, mode="replicate"), self._filters[stage]), _SLOPE)
-            flat = x.flatten(2).double()
-            features += [flat.mean(2), flat.std(2, correction=0)]
+            flat = x.flatten(2)
+            means = flat.mean(2, keepdim=True)
+            # The norm of the centred values is many times faster than torch's own standard deviation.
+            deviations = torch.linalg.vector_norm(flat - means, dim=2) / flat.shape[2] ** 0.5
+            features += [means.squeeze(2), deviations]
         return torch.cat(features, 1)
 
     @cached_property
@@ -144,8 +148,8 @@ class Standardisation:
                 f"{len(reference)} scan gives no spread to standardise by", hint="Give at least two scans."
             )
         scale = reference.std(axis=0)
-        floor = 1e-5 * np.maximum(np.abs(reference).max(axis=0), 1e-12)
-        return cls(reference.mean(axis=0), np.where(scale > floor, scale, np.maximum(floor, 1e-3)))
+        varies = scale > _ROUNDING * np.abs(reference).max(axis=0)
+        return cls(reference.mean(axis=0), np.where(varies, scale, 1.0))
 
     def applied(self, features: Features) -> Features:
         """Standard scores, compressed by the inverse hyperbolic sine.

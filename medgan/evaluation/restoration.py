@@ -1,6 +1,7 @@
 """How close a restored scan is to its reference, voxel by voxel.
 
-All figures compare two volumes on one and the same grid. The ones to quote are taken in the foreground, widened by a voxel: a tight
+All figures compare two volumes on one and the same grid. The ones to quote are taken in the foreground, widened by a
+    voxel: a tight
 mask would hide what a shifted or blurred restoration spills over the edge.
 """
 
@@ -87,7 +88,8 @@ def foreground_mask(reference: ArrayLike, *, dilation: int = 1) -> Mask:
 def otsu_threshold(voxels: NDArray[np.floating], bins: int = 256) -> float | None:
     """The value that splits voxels into two classes of least variance (Otsu 1979); None if all are alike.
 
-    The half per cent at each end of the intensities is clipped, so that single bright voxels do not coarsen the histogram.
+    The half per cent at each end of the intensities is clipped, so that single bright voxels do not coarsen the
+    histogram.
     """
     low, high = np.percentile(voxels, (0.5, 99.5))
     if not high > low:
@@ -105,7 +107,9 @@ def otsu_threshold(voxels: NDArray[np.floating], bins: int = 256) -> float | Non
 
 
 def psnr(reference: ArrayLike, restored: ArrayLike, *, data_range: float, mask: Mask | None = None) -> float:
-    """Peak signal-to-noise ratio in dB, from the mean squared error over all voxels (of the mask); infinite without error."""
+    """Peak signal-to-noise ratio in dB, from the mean squared error over all voxels (of the mask); infinite without
+    error.
+    """
     difference = np.asarray(restored, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
     error = np.mean(np.square(difference if mask is None else difference[mask]))
     return inf if error == 0 else float(10.0 * np.log10(data_range**2 / error))
@@ -114,8 +118,8 @@ def psnr(reference: ArrayLike, restored: ArrayLike, *, data_range: float, mask: 
 def ssim_map(reference: ArrayLike, restored: ArrayLike, *, data_range: float) -> NDArray[np.float64]:
     """Structural similarity around each voxel (Wang et al. 2004), fully 3D.
 
-    Gaussian window of sigma 1.5 cut at 5 voxels, K1 = 0.01, K2 = 0.03, population covariance; beyond the borders the volumes are
-    continued by half-sample reflection. Shape (X, Y, Z).
+    Gaussian window of sigma 1.5 cut at 5 voxels, K1 = 0.01, K2 = 0.03, population covariance; beyond the borders the
+    volumes are continued by half-sample reflection. Shape (X, Y, Z).
     """
     first, second = np.asarray(reference, dtype=np.float64), np.asarray(restored, dtype=np.float64)
 
@@ -141,7 +145,9 @@ def ssim(reference: ArrayLike, restored: ArrayLike, *, data_range: float, mask: 
 
 
 def hfen(reference: ArrayLike, restored: ArrayLike, *, mask: Mask | None = None) -> float:
-    """High-frequency error norm: relative error after a Laplacian of Gaussian of 1.5 voxels (Ravishankar and Bresler 2011)."""
+    """High-frequency error norm: relative error after a Laplacian of Gaussian of 1.5 voxels (Ravishankar and
+    Bresler 2011).
+    """
     first = np.asarray(reference, dtype=np.float64)
 
     def detail(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -160,7 +166,9 @@ def _relative_norm(error: NDArray[np.float64], reference: NDArray[np.float64], m
 
 
 def _surroundings(mask: Mask, margin: int) -> tuple[slice, ...]:
-    """The mask's bounding box, `margin` voxels wider where the volume allows: all that a window around its voxels can see."""
+    """The mask's bounding box, `margin` voxels wider where the volume allows: all that a window around its voxels
+    can see.
+    """
     boxes = ndimage.find_objects(mask.astype(np.uint8))
     if not boxes:
         raise MedganError("the mask is empty", hint="Give a mask with at least one voxel in it.")
@@ -173,9 +181,9 @@ def _surroundings(mask: Mask, margin: int) -> tuple[slice, ...]:
 def subvoxel_shift(reference: ArrayLike, restored: ArrayLike, *, iterations: int = 4) -> tuple[float, float, float]:
     """How far the content of `restored` lies from that of `reference` along each axis, in voxels.
 
-    Least squares on the intensity gradient (Lucas and Kanade 1981) together with a change of contrast and brightness, repeated on
-    the shifted-back volume; meant for shifts of up to about two voxels. Only the restored volume's gradient is used: a symmetric
-    blur of that volume then does not bias the answer.
+    Least squares on the intensity gradient (Lucas and Kanade 1981) together with a change of contrast and brightness,
+    repeated on the shifted-back volume; meant for shifts of up to about two voxels. Only the restored volume's
+    gradient is used: a symmetric blur of that volume then does not bias the answer.
 
     Args:
         reference: (X, Y, Z).
@@ -183,7 +191,8 @@ def subvoxel_shift(reference: ArrayLike, restored: ArrayLike, *, iterations: int
         iterations: repetitions at most; fewer if the shift no longer changes.
 
     Returns:
-        Positive where the restored content lies at higher indices; 0 along axes that are too thin (under 8 voxels) or flat.
+        Positive where the restored content lies at higher indices; 0 along axes that are too thin (under 8 voxels) or
+        flat.
     """
     still = ndimage.gaussian_filter(np.asarray(reference, dtype=np.float64), 1.0, mode="nearest")
     moving = ndimage.gaussian_filter(np.asarray(restored, dtype=np.float64), 1.0, mode="nearest")
@@ -211,11 +220,13 @@ def evaluate_restoration(
     Args:
         reference: the true high-resolution scan, one channel.
         restored: the scan to judge, one channel, same shape and place.
-        mask: foreground, (X, Y, Z), non-zero inside; a Volume must lie on the same grid. None: `foreground_mask` of the reference.
+        mask: foreground, (X, Y, Z), non-zero inside; a Volume must lie on the same grid. None: `foreground_mask` of
+            the reference.
         data_range: what 0 dB refers to; None: 99.5th minus 0.5th percentile of the reference.
 
     Raises:
-        MedganError: the grids differ, there is more than one channel, a voxel is not finite, or mask or data range are unusable.
+        MedganError: the grids differ, there is more than one channel, a voxel is not finite, or mask or data range
+            are unusable.
     """
     _require_same_grid(reference, restored, "restored scan")
     truth, result = _voxels(reference, "reference"), _voxels(restored, "restored scan")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -84,31 +84,33 @@ def evaluate_synthesis(
     """
     sets = {"real": real, "synthetic": synthetic, "holdout": holdout}
     shape = _common_shape(sets)
+    sets = {name: volumes for name, volumes in sets.items() if len(volumes)}
     encoder = RandomEncoder()
-    raw = encoder.extract(real)
-    standardisation = Standardisation.fitted(raw)
-    real_features = standardisation.applied(raw)
-    synthetic_features = standardisation.applied(encoder.extract(synthetic))
-
-    def distances_to_real(volumes: Sequence[Array]) -> Floats:
-        return _mirror_robust_distances(volumes, real_features, encoder, standardisation)
-
+    raw = {name: encoder.extract(volumes) for name, volumes in sets.items()}
+    standardisation = Standardisation.fitted(raw["real"])
+    features = {name: standardisation.applied(rows) for name, rows in raw.items()}
+    by_features = {}
+    for name, volumes in sets.items():
+        mirrored = standardisation.applied(encoder.extract(np.asarray(volume)[::-1] for volume in volumes))
+        by_features[name] = np.minimum(
+            feature_distances(features[name], features["real"]), feature_distances(mirrored, features["real"])
+        )
+    by_voxels = {name: voxel_distances(volumes, real) for name, volumes in sets.items()}
     intensity_distance, intensity_floor = _intensity_distances(real, synthetic, seed)
     return SynthesisFigures(
         encoder=encoder.name,
-        features=real_features.shape[1],
+        features=features["real"].shape[1],
         shape=shape,
-        counts={name: len(volumes) for name, volumes in sets.items()},
+        counts={"real": len(real), "synthetic": len(synthetic), "holdout": len(holdout)},
         seed=seed,
-        kid=kid(real_features, synthetic_features, seed=seed),
-        kid_floor=real_floor(real_features, seed=seed),
+        kid=kid(features["real"], features["synthetic"], seed=seed),
+        kid_floor=real_floor(features["real"], seed=seed),
         diversity=ms_ssim_diversity(synthetic, seed=seed),
         real_diversity=ms_ssim_diversity(real, seed=seed),
         intensity_distance=intensity_distance,
         intensity_floor=intensity_floor,
         memorization=audit_memorization(
-            _distances(distances_to_real, real, synthetic, holdout),
-            _distances(lambda volumes: voxel_distances(volumes, real), real, synthetic, holdout),
+            *(Distances(by["synthetic"], by["real"], by.get("holdout")) for by in (by_features, by_voxels))
         ),
     )
 
@@ -130,25 +132,6 @@ def _common_shape(sets: dict[str, Sequence[Array]]) -> tuple[int, int, int]:
                     hint="Resample all scans to one grid (X, Y, Z) before they are compared.",
                 )
     return int(shape[0]), int(shape[1]), int(shape[2])
-
-
-def _distances(
-    measure: Callable[[Sequence[Array]], Floats],
-    real: Sequence[Array],
-    synthetic: Sequence[Array],
-    holdout: Sequence[Array],
-) -> Distances:
-    """One measure of the distance to the real scans, from every set."""
-    return Distances(measure(synthetic), measure(real), measure(holdout) if len(holdout) else None)
-
-
-def _mirror_robust_distances(
-    volumes: Sequence[Array], real_features: Floats, encoder: RandomEncoder, standardisation: Standardisation
-) -> Floats:
-    """Feature distances to the real scans, the smaller one of each volume and its left-right mirror image."""
-    straight = encoder.extract(volumes)
-    mirrored = encoder.extract(np.asarray(volume)[::-1] for volume in volumes)
-    return np.minimum(*(feature_distances(standardisation.applied(raw), real_features) for raw in (straight, mirrored)))
 
 
 def _intensity_distances(real: Sequence[Array], synthetic: Sequence[Array], seed: int) -> tuple[float, Estimate]:

@@ -14,9 +14,7 @@ from medgan.networks.latents import latent
 from medgan.volume import Volume
 
 
-def generate(
-    model: Model, count: int, *, seed: int = 0, first: int = 0, truncation: float = 1.0
-) -> Iterator[Volume]:
+def generate(model: Model, count: int, *, seed: int = 0, first: int = 0, truncation: float = 1.0) -> Iterator[Volume]:
     """Synthetic scans, one at a time.
 
     Sample i is a function of (model, seed, i) alone: it does not depend on how many are drawn, nor in which batches.
@@ -29,7 +27,8 @@ def generate(
         truncation: factor on the latent vectors; below 1 samples are more typical and less diverse.
 
     Yields:
-        Float32 volumes (1, X, Y, Z) in RAS with the cohort's spacing, in the units of the scans that the model was trained on.
+        Float32 volumes (1, X, Y, Z) in RAS with the cohort's spacing, in the units of the scans that the model was
+        trained on.
 
     Raises:
         MedganError: the model is not for synthesis, or a number is out of range.
@@ -55,7 +54,6 @@ def generate(
                 "seed": seed,
                 "index": index,
                 "truncation": truncation,
-                "nifti": {"descrip": f"SYNTHETIC medgan {__version__} seed {seed} sample {index}"},
             },
         )
 

@@ -40,8 +40,8 @@ class Model:
         """The network in evaluation mode on the model's device.
 
         Args:
-            fidelity: for super-resolution, from 0 (the adversarial weights) to 1 (the weights trained for fidelity alone);
-                between them the weights are interpolated (Wang et al. 2018, "network interpolation").
+            fidelity: for super-resolution, from 0 (the adversarial weights) to 1 (the weights trained for fidelity
+                alone); between them the weights are interpolated (Wang et al. 2018, "network interpolation").
         """
         network = build_network(self.config["network"]["name"], self.config["network"]["arguments"])
         weights = self.weights if self.task == "synthesis" else self._interpolated(fidelity)
@@ -88,7 +88,7 @@ def require_task(model: Model, task: str, verb: str) -> None:
     """
     if model.task != task:
         raise MedganError(
-            f"this model was trained for {model.task.replace('_', '-')}, and {verb} needs one for {task.replace('_', '-')}",
+            f"this model was trained for {model.task.replace('_', '-')}, {verb} needs one for {task.replace('_', '-')}",
             file=model.folder,
             hint="Choose another model; `medgan runs` lists them.",
         )

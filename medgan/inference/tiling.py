@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product
+from itertools import product, pairwise
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,9 @@ from medgan.geometry import Shape
 
 
 class Span(NamedTuple):
-    """One tile along one axis: what goes into the network and what is kept of the result, as indices of the whole volume."""
+    """One tile along one axis: what goes into the network and what is kept of the result, as indices of the whole
+    volume.
+    """
 
     read: slice
     kept: slice
@@ -27,8 +29,8 @@ class Span(NamedTuple):
 def axis_spans(size: int, *, tile: int, halo: int, multiple: int) -> list[Span]:
     """How one axis of `size` voxels is cut: `kept` parts that cover it once, each read with `halo` voxels around it.
 
-    Every part starts at a multiple of `multiple`, the parts are as even as that allows, and no read reaches beyond the volume, so
-    that the network meets the volume's true borders and no others.
+    Every part starts at a multiple of `multiple`, the parts are as even as that allows, and no read reaches beyond
+    the volume, so that the network meets the volume's true borders and no others.
 
     Args:
         size: voxels along the axis.
@@ -42,7 +44,7 @@ def axis_spans(size: int, *, tile: int, halo: int, multiple: int) -> list[Span]:
     edges = [min(size, cells * i // count * multiple) for i in range(count + 1)]
     return [
         Span(slice(max(0, start - margin), min(size, stop + margin)), slice(start, stop))
-        for start, stop in zip(edges[:-1], edges[1:], strict=True)
+        for start, stop in pairwise(edges)
     ]
 
 
@@ -65,8 +67,10 @@ def apply_tiled(
 ) -> Tensor:
     """`network(x)`, tile by tile: equal to the undivided pass if `halo` is at least the network's receptive field.
 
-    Nothing is blended: each tile is read with its surroundings and only the part that no cut can have influenced is kept. Beside
-    input and output, one tile at a time is in memory. No gradients are recorded; the network's mode (train or eval) is left alone.
+    Nothing is blended: each tile is read with its surroundings and only the part that no cut can have influenced is
+        kept. Beside
+    input and output, one tile at a time is in memory. No gradients are recorded; the network's mode (train or eval)
+    is left alone.
 
     Args:
         network: maps (B, C, X, Y, Z) to (B, C', X, Y, Z).
@@ -92,7 +96,9 @@ def apply_tiled(
         with torch.inference_mode():
             result = network(inside.to(device))
         if result.shape[-3:] != inside.shape[-3:]:
-            raise ValueError(f"the network turned {tuple(inside.shape)} into {tuple(result.shape)}: tiles must keep their size")
+            raise ValueError(
+                f"the network turned {tuple(inside.shape)} into {tuple(result.shape)}: tiles must keep their size"
+            )
         if restored is None:
             restored = torch.empty(*result.shape[:2], *x.shape[-3:], dtype=result.dtype)
         restored[(..., *(span.kept for span in spans))] = result[(..., *(span.crop for span in spans))].cpu()

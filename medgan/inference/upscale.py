@@ -13,7 +13,7 @@ from torch import nn
 from medgan.acquisition import Acquisition
 from medgan.errors import MedganError
 from medgan.geometry import Shape, Spacing, resampled_affine
-from medgan.inference.model import Model, require_task
+from medgan.inference.model import Model
 from medgan.inference.tiling import apply_tiled
 from medgan.volume import Volume
 
@@ -50,9 +50,10 @@ def upscale(
         volume: one channel, any orientation and spacing.
         model: trained for super-resolution; None for the regularised inverse of the acquisition alone.
         factor: how many times more voxels along each array axis of `volume`, 1 or more.
-        spacing: the wanted spacing in mm along each array axis instead. Without both, thick axes become as fine as the finest one, and
-            an isotropic scan gets the factor that the model was trained for.
-        thickness: slice thickness in mm along the axis with the longest voxels; what the file said when None, else the spacing.
+        spacing: the wanted spacing in mm along each array axis instead. Without both, thick axes become as fine as
+            the finest one, and an isotropic scan gets the factor that the model was trained for.
+        thickness: slice thickness in mm along the axis with the longest voxels; what the file said when None, else
+            the spacing.
         fidelity: see `Model.network`.
         tile: voxels that the network sees at once, halo apart.
         progress: called with (tiles done, tiles in all).
@@ -170,7 +171,9 @@ def _factors(
         factors = tuple(have / want for have, want in zip(scan.spacing, spacing, strict=True))
         if min(factors) < 0.999:
             shown = ", ".join(f"{step:.3g}" for step in scan.spacing)
-            raise MedganError(f"the wanted spacing is coarser than the scan's own ({shown} mm)", hint="Ask for finer voxels.")
+            raise MedganError(
+                f"the wanted spacing is coarser than the scan's own ({shown} mm)", hint="Ask for finer voxels."
+            )
     else:
         factors = tuple(step / min(scan.spacing) for step in scan.spacing)
         if max(factors) < 1.1:
@@ -180,12 +183,14 @@ def _factors(
 
 
 def _axis_order(factors: Sequence[float], trained: Sequence[float]) -> tuple[int, int, int]:
-    """The permutation of the scan's axes that brings its factors closest to those of the training; none if that is as close."""
+    """The permutation of the scan's axes that brings its factors closest to those of the training; none if that is
+    as close.
+    """
     wanted = np.log(np.asarray(trained, dtype=np.float64))
     have = np.log(np.asarray(factors, dtype=np.float64))
     a, b, c = min(permutations(range(3)), key=lambda order: float(np.abs(have[list(order)] - wanted).sum().round(6)))
     return a, b, c
 
 
-def _permuted(values: Sequence, order: Sequence[int]) -> tuple:  # type: ignore[type-arg]
+def _permuted(values: Sequence, order: Sequence[int]) -> tuple:
     return tuple(values[axis] for axis in order)

@@ -38,6 +38,9 @@ SUFFIXES = (".nii", ".nii.gz")
 # Deflate cannot compress by more than this (zlib's documentation), so a header that claims more voxels lies.
 _LARGEST_COMPRESSION = 1032
 
+# In the header's description: a scan that shows no real person says so wherever the file goes.
+SYNTHETIC_MARK = "SYNTHETIC: made by a generative model, shows no real person"
+
 
 def is_nifti_name(path: str | Path) -> bool:
     """Whether the file name ends as NIfTI files do, in any case of letters."""
@@ -283,6 +286,8 @@ def _volume(
         metadata["nifti"] = header_fields(image.header, np.asarray(image.affine), dtype, scaling)
         if metadata["nifti"]["qform_code"] == metadata["nifti"]["sform_code"] == 0:
             history = (*history, "orientation unknown: the header has neither a qform nor an sform")
+        if bytes(image.header["descrip"]).startswith(SYNTHETIC_MARK.encode()):
+            metadata["synthetic"] = True
     return Volume(values, affine, history, metadata)
 
 
@@ -345,4 +350,6 @@ def _image(volume: Volume, array: NDArray[Any]) -> nib.Nifti1Image:
     # A scan that came from a scanner is in the scanner's coordinates; of others nothing is known but that they are
     # aligned.
     set_forms(image, kept, default_code=SCANNER if "modality" in volume.metadata else ALIGNED)
+    if volume.metadata.get("synthetic"):
+        image.header["descrip"] = SYNTHETIC_MARK
     return image

@@ -12,7 +12,8 @@ _SLOPE = 0.2
 
 
 class PatchDiscriminator(nn.Module):
-    """Volumes to a grid of logits, one for each overlapping neighbourhood (Isola et al. 2017), with spectral normalisation.
+    """Volumes to a grid of logits, one for each overlapping neighbourhood (Isola et al. 2017), with spectral
+    normalisation.
 
     It sees the candidate beside the volume that it was made from, so that it judges whether the added detail fits.
 

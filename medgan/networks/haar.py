@@ -1,7 +1,7 @@
 """The orthonormal Haar transform of volumes: eight sub-bands at half the resolution.
 
-A network that ends (or begins) with it works on an eighth of the voxels. The transform is orthonormal, so distances, noise and
-gradient norms are the same on both sides.
+A network that ends (or begins) with it works on an eighth of the voxels. The transform is orthonormal, so distances,
+noise and gradient norms are the same on both sides.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""A 3D generator and discriminator without normalisation, after Huang et al. 2024 ("The GAN is dead; long live the GAN!").
+"""A 3D generator and discriminator without normalisation, after Huang et al. 2024 ("The GAN is dead; long live the
+GAN!").
 
-Residual blocks whose last convolution starts at zero, linear resampling between stages, a learned basis at the coarsest stage. Two
-kinds of block: the paper's inverted bottleneck with grouped convolutions, and a dense pair of convolutions that runs several times
+Residual blocks whose last convolution starts at zero, linear resampling between stages, a learned basis at the
+coarsest stage. Two
+kinds of block: the paper's inverted bottleneck with grouped convolutions, and a dense pair of convolutions that runs
+    several times
 faster on a CPU. With the Haar head the networks work on eight sub-bands at half the resolution.
 """
 
@@ -18,6 +21,7 @@ from torch.nn import functional as F
 from medgan.geometry import Shape
 from medgan.networks.haar import haar, inverse_haar
 from medgan.networks.resample import Resample
+import itertools
 
 _SLOPE = 0.2
 _ACTIVATION_GAIN = math.sqrt(2 / (1 + _SLOPE**2))
@@ -72,6 +76,7 @@ class ResidualBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Shape (B, C, X, Y, Z) to the same."""
         return x + self.body(x)
 
 
@@ -89,7 +94,8 @@ class R3Generator(nn.Module):
     """Latent vectors to volumes.
 
     Args:
-        shapes: spatial shapes of the stages, coarsest first; the last is that of the volume, or of its sub-bands with the Haar head.
+        shapes: spatial shapes of the stages, coarsest first; the last is that of the volume, or of its sub-bands with
+            the Haar head.
         channels: feature channels of each stage, coarsest first.
         out_shape: spatial shape of the volume; with the Haar head, sub-bands are cropped to it when it is odd.
         latent_size: length of the latent vector.
@@ -132,11 +138,9 @@ class R3Generator(nn.Module):
         self.stages = nn.ModuleList(_stage(width, blocks, options) for width in channels)
         self.widen = nn.ModuleList(
             _convolution(before, after, 1) if before != after else nn.Identity()
-            for before, after in zip(channels[:-1], channels[1:], strict=True)
+            for before, after in itertools.pairwise(channels)
         )
-        self.grow = nn.ModuleList(
-            Resample(before, after) for before, after in zip(stages[:-1], stages[1:], strict=True)
-        )
+        self.grow = nn.ModuleList(Resample(before, after) for before, after in itertools.pairwise(stages))
         self.head = _convolution(channels[-1], 8 if haar_head else 1, 1)
         if haar_head:
             # Detail starts silent: equal energy in all sub-bands would be white noise, far from any scan.
@@ -189,12 +193,10 @@ class R3Discriminator(nn.Module):
         options = {"group_width": group_width, "expansion": expansion, "depth": blocks * len(stages)}
         self.stem = _convolution(8 if haar_head else 1, widths[0], 1)
         self.stages = nn.ModuleList(_stage(width, blocks, options) for width in widths)
-        self.shrink = nn.ModuleList(
-            Resample(before, after) for before, after in zip(stages[:-1], stages[1:], strict=True)
-        )
+        self.shrink = nn.ModuleList(Resample(before, after) for before, after in itertools.pairwise(stages))
         self.widen = nn.ModuleList(
             _convolution(before, after, 1) if before != after else nn.Identity()
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
+            for before, after in itertools.pairwise(widths)
         )
         voxels = math.prod(stages[-1])
         self.basis = nn.Parameter(torch.randn(1, widths[-1], *stages[-1]) / math.sqrt(voxels))

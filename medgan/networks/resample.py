@@ -1,7 +1,7 @@
 """Resizing inside networks by fixed separable matrices.
 
-Unlike the built-in trilinear interpolation this filters before it shrinks (no aliasing), takes any pair of sizes, is deterministic on
-every device and can be differentiated twice.
+Unlike the built-in trilinear interpolation this filters before it shrinks (no aliasing), takes any pair of sizes, is
+deterministic on every device and can be differentiated twice.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from medgan.geometry import Shape
 def linear_matrix(source: int, target: int) -> np.ndarray:
     """Cell-centred linear interpolation from `source` to `target` samples of one field of view, shape (target, source).
 
-    Upsampling is plain linear interpolation with the edge sample held; downsampling weighs the source by a triangle as wide as a
-    target sample on each side. Rows sum to one.
+    Upsampling is plain linear interpolation with the edge sample held; downsampling weighs the source by a triangle
+    as wide as a target sample on each side. Rows sum to one.
     """
     scale = source / target
     width = max(scale, 1.0)

@@ -1,4 +1,6 @@
-"""The residual-in-residual dense network in 3D, as a correction of a volume that is already on the high-resolution grid."""
+"""The residual-in-residual dense network in 3D, as a correction of a volume that is already on the high-resolution
+grid.
+"""
 
 from __future__ import annotations
 
@@ -79,9 +81,10 @@ class ResidualInResidualBlock(nn.Module):
 class ResidualDenseNetwork(nn.Module):
     """Adds to a volume what a regularised inverse of its acquisition could not recover.
 
-    The generator of ESRGAN (Wang et al. 2018, arXiv:1809.00219) in 3D: residual-in-residual dense blocks without normalisation.
-    Unlike there the input is on the high-resolution grid already; the convolutions work on cubes of `packing` voxels a side packed
-    into channels, that is at 1 / packing of the resolution. The last layer starts at zero: an untrained network returns its input.
+    The generator of ESRGAN (Wang et al. 2018, arXiv:1809.00219) in 3D: residual-in-residual dense blocks without
+    normalisation. Unlike there the input is on the high-resolution grid already; the convolutions work on cubes of
+    `packing` voxels a side packed into channels, that is at 1 / packing of the resolution. The last layer starts at
+    zero: an untrained network returns its input.
 
     Args:
         channels: width of the trunk.
@@ -122,7 +125,9 @@ class ResidualDenseNetwork(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Small He-normal weights (ESRGAN: deep residual networks without normalisation need them); zeros in the last layer."""
+        """Small He-normal weights (ESRGAN: deep residual networks without normalisation need them); zeros in the
+        last layer.
+        """
         for module in self.body.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, a=_SLOPE)
@@ -139,7 +144,9 @@ class ResidualDenseNetwork(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """The largest distance, in high-resolution voxels along an axis, at which an input voxel can change an output voxel."""
+        """The largest distance, in high-resolution voxels along an axis, at which an input voxel can change an
+        output voxel.
+        """
         depth = 3 + self.arguments["blocks"] * self.arguments["dense_blocks"] * self.arguments["convolutions"]
         return self.packing * depth + self.packing - 1
 

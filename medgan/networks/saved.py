@@ -1,6 +1,7 @@
 """Models on disk: `config.json` and `weights.safetensors` in one folder, no pickles.
 
-The configuration holds all that is needed to rebuild the network and to use it rightly: its name and arguments, normalisation, spacing,
+The configuration holds all that is needed to rebuild the network and to use it rightly: its name and arguments,
+    normalisation, spacing,
 labels, and where it came from.
 """
 
@@ -39,7 +40,8 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         return NETWORKS[name](**arguments)
     except TypeError as error:
         raise MedganError(
-            f"network '{name}' does not take these arguments ({error})", hint="Use the medgan version that saved the model."
+            f"network '{name}' does not take these arguments ({error})",
+            hint="Use the medgan version that saved the model.",
         ) from error
 
 
@@ -103,7 +105,9 @@ def load_weights(folder: str | Path) -> dict[str, Tensor]:
     try:
         return dict(load_file(str(path)))
     except SafetensorError as error:
-        raise MedganError(f"the weights are damaged ({error})", file=path, hint="Copy or export the model again.") from error
+        raise MedganError(
+            f"the weights are damaged ({error})", file=path, hint="Copy or export the model again."
+        ) from error
 
 
 def model_hash(folder: str | Path) -> str:

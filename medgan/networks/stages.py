@@ -9,8 +9,10 @@ from medgan.geometry import Shape, Spacing
 def stage_shapes(shape: Shape, spacing: Spacing, *, base_size: int = 4) -> tuple[Shape, ...]:
     """Spatial shapes from the coarsest stage to the full one.
 
-    Going down, an axis is halved (rounded up) as long as it keeps at least `base_size` voxels, and an axis whose voxels are much
-    longer than the shortest waits until the others have caught up: anisotropic scans become isotropic before they shrink along the
+    Going down, an axis is halved (rounded up) as long as it keeps at least `base_size` voxels, and an axis whose
+    voxels are much
+    longer than the shortest waits until the others have caught up: anisotropic scans become isotropic before they
+        shrink along the
     thick axis.
 
     Args:

@@ -125,11 +125,12 @@ Block = Heading | Text | Warning | KeyFigures | Table | Picture | Curves | Comma
 
 @dataclass(frozen=True)
 class _View:
-    """A block as the template sees it: its kind, its fields, and a place to link to."""
+    """A block as the template sees it: its kind, its fields, a place to link to, which table columns are numbers."""
 
     kind: str
     content: Any
     anchor: str
+    numeric: Sequence[bool] = ()
 
 
 def render_report(title: str, subtitle: str, blocks: Sequence[Block]) -> str:
@@ -153,7 +154,7 @@ def render_report(title: str, subtitle: str, blocks: Sequence[Block]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(shown=shown, is_number=is_number, data_uri=data_uri, paragraphs=_paragraphs)
+    environment.filters.update(shown=shown, data_uri=data_uri, paragraphs=_paragraphs)
     views = [_view(block, number) for number, block in enumerate(blocks)]
     return environment.get_template("report.html").render(
         title=title,
@@ -186,11 +187,6 @@ def shown(value: Cell) -> str:
     return f"{value:.4g}" if 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
 
 
-def is_number(value: Cell) -> bool:
-    """Whether a cell is aligned as a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def data_uri(png: bytes) -> str:
     """A PNG file as an address that holds the picture itself."""
     return "data:image/png;base64," + b64encode(png).decode("ascii")
@@ -204,10 +200,6 @@ def _view(block: Block, number: int) -> _View:
     """The block checked, and curves drawn."""
     if isinstance(block, Heading) and block.level not in (2, 3):
         raise MedganError(f"the heading '{block.text}' has level {block.level}; a report has levels 2 and 3")
-    if isinstance(block, Table):
-        for row in block.rows:
-            if len(row) != len(block.columns):
-                raise MedganError(f"a table row has {len(row)} cells for {len(block.columns)} columns: {list(row)}")
     if isinstance(block, Curves):
         from medgan.report.figures import curves
 
@@ -217,4 +209,17 @@ def _view(block: Block, number: int) -> _View:
         )
     if isinstance(block, Picture) and not block.png.startswith(b"\x89PNG"):
         raise MedganError(f"the picture '{block.alternative}' is not a PNG file")
-    return _View(type(block).__name__, block, f"section-{number}")
+    numeric = _numeric_columns(block) if isinstance(block, Table) else ()
+    return _View(type(block).__name__, block, f"section-{number}", numeric)
+
+
+def _numeric_columns(table: Table) -> list[bool]:
+    """Which columns hold nothing but numbers and gaps, after a check that the rows fit."""
+    for row in table.rows:
+        if len(row) != len(table.columns):
+            raise MedganError(f"a table row has {len(row)} cells for {len(table.columns)} columns: {list(row)}")
+    columns = [[cell for cell in column if cell is not None] for column in zip(*table.rows, strict=True)]
+    return [
+        bool(column) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in column)
+        for column in columns
+    ] or [False] * len(table.columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def frozen_copy(network: nn.Module) -> nn.Module:
@@ -24,8 +24,8 @@ def update_average(average: nn.Module, network: nn.Module, *, images: int, half_
         half_life: images after which the old average counts half; 0 copies the network.
     """
     decay = 0.5 ** (images / half_life) if half_life > 0 else 0.0
-    old = [parameter for parameter in average.parameters()]
-    new = [parameter for parameter in network.parameters()]
+    old: list[Tensor] = list(average.parameters())
+    new: list[Tensor] = list(network.parameters())
     torch._foreach_lerp_(old, new, 1.0 - decay)
     for kept, current in zip(average.buffers(), network.buffers(), strict=True):
         kept.copy_(current)

@@ -15,7 +15,7 @@ Mode = Literal["fast", "exact"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """"auto", "cpu", "cuda", "cuda:1" or "mps" to a device that works here.
+    """ "auto", "cpu", "cuda", "cuda:1" or "mps" to a device that works here.
 
     Raises:
         MedganError: the name is unknown or the device is not available.

@@ -47,10 +47,11 @@ def acquisition_for(options: AcquisitionOptions, high_shape: Shape, high_spacing
 
 
 class RestorationObjective:
-    """Restorer against patch discriminator; see `medgan.training.phases.Objective` for the members that the trainer uses.
+    """Restorer against patch discriminator; see `medgan.training.phases.Objective` for the members that the trainer
+    uses.
 
-    Volumes are true high-resolution patches, normalised to about [0, 1]. Each is acquired by the simulated scanner, brought back by
-    the regularised inverse, and restored by the network.
+    Volumes are true high-resolution patches, normalised to about [0, 1]. Each is acquired by the simulated scanner,
+    brought back by the regularised inverse, and restored by the network.
 
     Args:
         recipe: what to train.

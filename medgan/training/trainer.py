@@ -1,6 +1,7 @@
 """The loop: runs an objective's phases, averages weights, ticks, checkpoints, resumes.
 
-It is plain PyTorch and knows neither GANs nor tracking: what happens at a tick is a list of callables that the workflow hands in.
+It is plain PyTorch and knows neither GANs nor tracking: what happens at a tick is a list of callables that the
+    workflow hands in.
 """
 
 from __future__ import annotations

@@ -69,7 +69,9 @@ def test_flips_commute(case: dict, axis: int) -> None:
 
 
 def test_forward_equals_matrices_applied_to_each_axis() -> None:
-    model = acquisition(high_shape=(9, 10, 12), low_shape=(4, 5, 3), thickness=(3.0, None, 5.0), high_spacing=(1, 2, 1.5))
+    model = acquisition(
+        high_shape=(9, 10, 12), low_shape=(4, 5, 3), thickness=(3.0, None, 5.0), high_spacing=(1, 2, 1.5)
+    )
     x = np.random.default_rng(2).random((9, 10, 12))
     rows = [
         profile_matrix(4, 9, fwhm=np.sqrt(9 - 1)),

@@ -36,14 +36,15 @@ def test_exact_form_can_be_trained_through() -> None:
     torch.testing.assert_close(weight.grad, 2 * weight.detach())
 
 
+@pytest.mark.parametrize("keepdim", [False, True])
 @pytest.mark.parametrize("known_logits", [False, True])
-def test_finite_differences_estimate_the_exact_form(known_logits: bool) -> None:
+def test_finite_differences_estimate_the_exact_form(known_logits: bool, keepdim: bool) -> None:
     torch.manual_seed(3)
     weight = torch.randn(SHAPE[1:])
     volumes = torch.randn(4096, *SHAPE[1:])
 
     def critic(x: Tensor) -> Tensor:
-        return torch.tanh(0.01 * (x * weight).flatten(1).sum(1, keepdim=True))
+        return torch.tanh(0.01 * (x * weight).flatten(1).sum(1, keepdim=keepdim))
 
     exact = squared_gradient(critic, volumes).mean()
     logits = critic(volumes) if known_logits else None

@@ -26,8 +26,8 @@ def test_voxels_are_mapped_and_cannot_be_changed(cohort: Cohort) -> None:
 def test_splits_partition_the_records(cohort: Cohort) -> None:
     together = [record.path for name in ("train", "validation", "test") for record in cohort.split(name)]
     assert sorted(together) == [record.path for record in cohort.records]
-    with pytest.raises(MedganError, match=r"no split 'val'.*Did you mean 'validation'"):
-        cohort.split("val")
+    with pytest.raises(MedganError, match=r"no split 'validate'.*Did you mean 'validation'"):
+        cohort.split("validate")
 
 
 def test_a_cohort_can_be_moved(cohort: Cohort, tmp_path: Path) -> None:

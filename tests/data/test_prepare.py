@@ -143,6 +143,21 @@ def test_bad_scans_are_left_out_and_named(scans: Path, tmp_path: Path, write_sca
     assert {entry["path"] for entry in result.cohort.fingerprint["failures"]} == set(failures)
 
 
+def test_damaged_dicom_files_beside_good_scans_are_named(scans: Path, tmp_path: Path) -> None:
+    (scans / "slice.dcm").write_bytes(bytes(128) + b"DICM" + b"\x02\x00\x00\x00garbage")
+    result = prepare([scans], tmp_path / "cohort")
+    assert [path.name for path, _ in result.failures] == ["slice.dcm"]
+
+
+def test_links_are_known_by_their_own_names(scans: Path, tmp_path: Path) -> None:
+    links = []
+    for number in range(3):
+        links.append(tmp_path / f"case{number}.nii.gz")
+        links[-1].symlink_to(scans / f"sub-{number:02d}_T1w.nii.gz")
+    cohort = prepare(links, tmp_path / "cohort").cohort
+    assert [record.subject for record in cohort.records] == ["case0", "case1", "case2"]
+
+
 def test_all_bad_is_an_error(tmp_path: Path, write_scan: Callable[..., Path]) -> None:
     write_scan(tmp_path / "in" / "a.nii", data=np.full((6, 6, 6), 3.0))
     with pytest.raises(MedganError, match="none of the 1 scans can be used"):

@@ -37,11 +37,11 @@ def test_against_monai(make_head: Callable[..., NDArray[np.float32]], shape: tup
     weights = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333][:scales])
     metric = MultiScaleSSIMMetric(spatial_dims=3, data_range=1.0, weights=list(weights / weights.sum()))
     theirs = float(metric(torch.from_numpy(first)[None, None], torch.from_numpy(second)[None, None]))
-    assert ms_ssim(first, second, scales=scales) == pytest.approx(theirs, abs=1e-5)
+    assert ms_ssim(first[None], second[None], scales=scales)[0] == pytest.approx(theirs, abs=1e-5)
 
 
 def test_one_for_equal_volumes(heads: Arrays) -> None:
-    assert ms_ssim(heads[0], heads[0], scales=1) == pytest.approx(1, abs=1e-6)
+    assert ms_ssim(heads[0][None], heads[0][None], scales=1)[0] == pytest.approx(1, abs=1e-6)
 
 
 def test_collapse_shows(heads: Arrays) -> None:
@@ -52,7 +52,8 @@ def test_collapse_shows(heads: Arrays) -> None:
 
 def test_pairs(heads: Arrays) -> None:
     every = ms_ssim_diversity(heads[:5], pairs=100)
-    expected = [ms_ssim(heads[i], heads[j], scales=every.scales) for i in range(5) for j in range(i)]
+    pairs = [(heads[i][None], heads[j][None]) for i in range(5) for j in range(i)]
+    expected = [ms_ssim(*pair, scales=every.scales)[0] for pair in pairs]
     assert every.pairs == 10
     assert every.mean == pytest.approx(np.mean(expected))
     assert every.standard_deviation == pytest.approx(np.std(expected))
@@ -64,5 +65,5 @@ def test_pairs(heads: Arrays) -> None:
 def test_unusable_sets(heads: Arrays) -> None:
     with pytest.raises(MedganError, match="there is 1"):
         ms_ssim_diversity(heads[:1])
-    with pytest.raises(MedganError, match="shapes"):
+    with pytest.raises(MedganError, match="volume 1 has shape"):
         ms_ssim_diversity([heads[0], heads[1][:-1]])

@@ -230,7 +230,9 @@ def test_foreground_of_a_real_brain_covers_it(test_data: Path) -> None:
     """A skull-stripped scan states its own truth: what is not exactly zero."""
     import nibabel as nib
 
-    scan = np.asarray(nib.load(test_data / "mri_multicontrast_openms_1mm/patient07/FLAIR.nii.gz").dataobj)[::2, ::2, ::2]
+    scan = np.asarray(nib.load(test_data / "mri_multicontrast_openms_1mm/patient07/FLAIR.nii.gz").dataobj)[
+        ::2, ::2, ::2
+    ]
     brain = ndimage.binary_fill_holes(scan > 0.05 * np.percentile(scan, 99.5))
     mask = foreground_mask(scan)
     overlap = 2 * np.count_nonzero(mask & brain) / (np.count_nonzero(mask) + np.count_nonzero(brain))

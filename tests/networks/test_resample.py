@@ -8,7 +8,9 @@ from torch.nn import functional as F
 from medgan.networks.resample import Resample, linear_matrix
 
 
-@pytest.mark.parametrize(("source", "target"), [((4, 5, 6), (8, 10, 12)), ((5, 6, 5), (9, 11, 10)), ((4, 4, 4), (4, 9, 4))])
+@pytest.mark.parametrize(
+    ("source", "target"), [((4, 5, 6), (8, 10, 12)), ((5, 6, 5), (9, 11, 10)), ((4, 4, 4), (4, 9, 4))]
+)
 def test_growing_equals_trilinear_interpolation(source: tuple[int, int, int], target: tuple[int, int, int]) -> None:
     x = torch.randn(2, 3, *source)
     expected = F.interpolate(x, size=target, mode="trilinear", align_corners=False)
@@ -22,7 +24,8 @@ def test_rows_sum_to_one_and_the_centre_of_mass_stays(source: int, target: int) 
     np.testing.assert_allclose(matrix.sum(axis=1), 1)
     ramp = (np.arange(source) + 0.5) / source
     inner = slice(1, -1)
-    # A sampled triangle is centred exactly only for whole ratios; for others it is off by a small part of a target voxel.
+    # A sampled triangle is centred exactly only for whole ratios; for others it is off by a small part of a target
+    # voxel.
     tolerance = 1e-12 if source % target == 0 or target > source else 0.05 / target
     np.testing.assert_allclose((matrix @ ramp)[inner], ((np.arange(target) + 0.5) / target)[inner], atol=tolerance)
 

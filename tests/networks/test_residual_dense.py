@@ -28,7 +28,8 @@ def test_an_untrained_network_returns_its_input(shape: tuple[int, int, int], pac
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"packing": 1, "convolutions": 2}, {"packing": 2, "convolutions": 3}, {"packing": 3, "convolutions": 1}]
+    "arguments",
+    [{"packing": 1, "convolutions": 2}, {"packing": 2, "convolutions": 3}, {"packing": 3, "convolutions": 1}],
 )
 def test_receptive_field_is_exact(arguments: dict[str, int]) -> None:
     """Every output voxel's gradient reaches just as far as promised, and one does not reach a voxel less."""

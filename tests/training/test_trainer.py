@@ -44,7 +44,9 @@ class _Toy:
         self.poison_at = poison_at
         self.seen: list[tuple[str, int, bool, bool]] = []
         self._phases = (
-            Phase("second", self.second, Adam(self.second.parameters(), lr=0.1), self._second, self._tune, repeats=repeats),
+            Phase(
+                "second", self.second, Adam(self.second.parameters(), lr=0.1), self._second, self._tune, repeats=repeats
+            ),
             Phase("first", self.first, Adam(self.first.parameters(), lr=0.1), self._first, self._tune, every=every),
         )
 
@@ -108,7 +110,8 @@ def test_repeats_take_a_batch_each_and_intervals_skip(tmp_path: Path) -> None:
     trainer.run()
     names = [(name, step) for name, step, *_ in objective.seen]
     assert names == [
-        *[("second", 0)] * 2, ("first", 0), *[("second", 1)] * 2, *[("second", 2)] * 2, ("first", 2), *[("second", 3)] * 2,
+        *[("second", 0)] * 2, ("first", 0), *[("second", 1)] * 2,
+        *[("second", 2)] * 2, ("first", 2), *[("second", 3)] * 2,
     ]  # fmt: skip
     assert (trainer.step, trainer.position, trainer.images) == (4, 8, 32)
 

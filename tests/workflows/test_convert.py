@@ -6,10 +6,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from medgan.workflows.convert import convert
 
 from medgan.errors import MedganError
 from medgan.geometry import world_corners
+from medgan.workflows.convert import convert
 
 
 def scan(path: Path, volumes: int = 1) -> Path:

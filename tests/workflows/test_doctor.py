@@ -6,9 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
+
 from medgan.workflows import doctor
 from medgan.workflows.doctor import Check, diagnose, print_checks
-from rich.console import Console
 
 
 @pytest.fixture(autouse=True)

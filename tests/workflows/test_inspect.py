@@ -9,8 +9,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from medgan.workflows.inspect import SeriesSummary, inspect, print_summaries
 from rich.console import Console
+
+from medgan.workflows.inspect import SeriesSummary, inspect, print_summaries
 
 
 def saved(path: Path, array: np.ndarray, codes: tuple[int, int] = (1, 1)) -> Path:
@@ -96,7 +97,7 @@ def test_nothing_makes_it_fail(tmp_path: Path) -> None:
 def test_the_json_form_is_plain(tmp_path: Path) -> None:
     saved(tmp_path / "a.nii", RAMP)
     (tmp_path / "b.nii").write_bytes(b"")
-    content = json.loads(json.dumps([summary.to_json() for summary in inspect([tmp_path])], allow_nan=False))
+    content = json.loads(json.dumps([summary.to_dict() for summary in inspect([tmp_path])], allow_nan=False))
     assert content[0]["shape"] == [4, 5, 6]
     assert content[0]["problems"] == []
     assert content[1]["shape"] is None
@@ -121,7 +122,7 @@ def test_awkward_dicom_files_are_all_reported(test_data: Path) -> None:
     for path in sorted(folder.glob("*.dcm")):
         (summary,) = inspect([path])
         assert summary.problems, path
-        json.dumps(summary.to_json(), allow_nan=False)
+        json.dumps(summary.to_dict(), allow_nan=False)
     (small,) = inspect([folder / "CT_small.dcm"])
     assert (small.kind, small.modality, small.shape) == ("dicom", "CT", (128, 128, 1))
 

@@ -5,11 +5,11 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from medgan.workflows.runs import print_runs, runs
 from rich.console import Console
 
 from medgan.errors import MedganError
 from medgan.tracking import RunSummary, start_run
+from medgan.workflows.runs import print_runs, runs
 
 
 def summary(**changes: object) -> RunSummary:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import ast
 import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,7 @@ import medgan
 from medgan.errors import MedganError
 from medgan.files import sha256_of
 from medgan.tracking import NullTracker, Tracker, TrackingWarning, list_runs, resolve_model, start_run, tracked
-from medgan.tracking_connection import _create_database, connected, mlflow
-from medgan.tracking_store import sqlite_uri
+from medgan.tracking.connection import connected, mlflow
 
 KEY = {"medgan.key_metric": "psnr"}
 
@@ -297,6 +293,29 @@ def test_a_model_is_a_pyfunc_without_pickles(store: Path, model_folder: Path, mo
     assert not [path for path in stored if path.read_bytes()[:1] == b"\x80" or path.read_bytes()[:2] == b"PK"]
 
 
+def test_a_generator_out_of_mlflow_draws_what_medgan_draws(store: Path, tmp_path: Path) -> None:
+    from medgan.inference.generate import generate
+    from medgan.inference.model import load_model
+    from medgan.networks.r3gan import R3Generator
+    from medgan.networks.saved import save_model
+
+    network = R3Generator(shapes=[[4, 4, 4]], channels=[8], out_shape=[4, 4, 4], latent_size=4, blocks=1, group_width=0)
+    config = {
+        "medgan_version": medgan.__version__,
+        "task": "synthesis",
+        "network": {"name": "r3_generator", "arguments": network.arguments},
+        "normalisation": {"low": 0.0, "high": 100.0, "minimum": 0.0},
+        "affine": np.eye(4).tolist(),
+    }
+    folder = save_model(tmp_path / "trained" / "model", config, network.state_dict())
+    tracker = begin(store)
+    tracker.log_model(folder)
+    tracker.finish()
+    served = mlflow("pyfunc").load_model(str(resolve_model(f"runs:/{tracker.run_id}/model", store).parents[1]))
+    expected = np.stack([volume.as_float()[0] for volume in generate(load_model(folder), 2, seed=7)])
+    np.testing.assert_array_equal(served.predict(2, params={"seed": 7}), expected)
+
+
 def test_only_models_are_logged_as_models(store: Path, model_folder: Path, tmp_path: Path) -> None:
     tracker = begin(store)
     with pytest.raises(MedganError, match=r"config\.json"):
@@ -392,32 +411,6 @@ def test_defects_are_not_taken_for_a_failing_store(store: Path) -> None:
     tracker.finish()
 
 
-def test_a_server_that_is_not_there_is_said_at_once(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://anna:secret@127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(MedganError, match=r"tracking\.enabled=false") as caught:
-        begin(store)
-    assert "127.0.0.1:9" in str(caught.value)
-    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
-    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
-
-
-def test_a_file_that_is_no_database_is_said_at_once(store: Path) -> None:
-    store.mkdir()
-    (store / "mlflow.db").write_text("these are not the runs you are looking for")
-    with pytest.raises(MedganError, match="no SQLite database"):
-        begin(store)
-    with pytest.raises(MedganError, match="no SQLite database"):
-        list_runs(store)
-
-
-def test_a_place_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
-    (tmp_path / "runs").write_text("a file in the way")
-    with pytest.raises(MedganError, match="cannot be written") as caught:
-        begin(tmp_path / "runs")
-    assert "--out" in str(caught.value)
-
-
 def test_a_deleted_experiment_is_said_with_the_way_back(store: Path) -> None:
     begin(store).finish()
     client = client_of(store)
@@ -426,88 +419,6 @@ def test_a_deleted_experiment_is_said_with_the_way_back(store: Path) -> None:
         begin(store)
 
 
-def test_making_a_store_never_replaces_one(store: Path) -> None:
-    tracker = begin(store)
-    tracker.finish()
-    _create_database(store / "mlflow.db")
-    assert [run.run_id for run in list_runs(store)] == [tracker.run_id]
-    assert sorted(path.name for path in store.iterdir() if path.name.startswith(".")) == []
-
-
-def test_a_store_made_in_memory_equals_one_that_mlflow_makes(tmp_path: Path) -> None:
-    import sqlite3
-
-    def schema(database: Path) -> dict[str, list[str]]:
-        connection = sqlite3.connect(database)
-        rows = connection.execute("SELECT name, sql FROM sqlite_master").fetchall()
-        version = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-        connection.close()
-        # The migrations write the constraints of one table in any order.
-        return {name: sorted((sql or "").replace(",", "").split("\n")) for name, sql in rows} | {"": list(version[0])}
-
-    _create_database(tmp_path / "ours.db")
-    mlflow("tracking").MlflowClient(tracking_uri=sqlite_uri(tmp_path / "theirs.db"))
-    assert schema(tmp_path / "ours.db") == schema(tmp_path / "theirs.db")
-
-
-@pytest.mark.slow
-def test_processes_that_start_together_share_one_new_store(store: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path; from medgan.tracking import start_run\n"
-        "name = sys.argv[2]\n"
-        "tracker = start_run(experiment='e', name=name, folder=Path(sys.argv[1]) / name, params={'a': 1}, tags={})\n"
-        "tracker.log_metrics({'m': 1.0}, 1); tracker.finish()\n"
-    )
-    names = ["a", "b", "c"]
-    started = [subprocess.Popen([sys.executable, "-c", script, str(store), name]) for name in names]
-    assert [process.wait(120) for process in started] == [0, 0, 0]
-    assert sorted((run.name, run.status) for run in list_runs(store)) == [(name, "FINISHED") for name in names]
-
-
-def test_without_mlflow_everything_but_tracking_works(tmp_path: Path) -> None:
-    script = """
-import sys
-sys.modules["mlflow"] = None
-from pathlib import Path
-import numpy as np
-from medgan.errors import MedganError
-from medgan.tracking import NullTracker, start_run, tracked
-arguments = dict(experiment="e", name="n", folder=Path(sys.argv[1]) / "n", params={"a": 1}, tags={})
-with tracked(start_run(**arguments, enabled=False)) as tracker:
-    assert isinstance(tracker, NullTracker) and tracker.run_id is None
-    tracker.log_metrics({"a": 1.0}, 1)
-    tracker.log_params({"a": 1})
-    tracker.log_text("x", "x.txt")
-    tracker.log_artifact("nowhere")
-    tracker.log_image(np.zeros((2, 2)), "k", 1)
-    tracker.log_dataset("d", "nowhere", "0" * 64)
-    tracker.log_model("nowhere")
-    tracker.set_tag("t", "v")
-    tracker.flush()
-try:
-    start_run(**arguments)
-except MedganError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert "pip install mlflow" in done.stdout
-    assert "tracking.enabled=false" in done.stdout
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_disabled_tracking_is_a_null_tracker(store: Path) -> None:
     assert isinstance(begin(store, enabled=False), NullTracker)
     assert not store.exists()
-
-
-def test_one_module_imports_mlflow() -> None:
-    root = Path(__file__).resolve().parents[1]
-    importers = set()
-    for file in [*(root / "medgan").rglob("*.py"), *(root / "workflows").rglob("*.py")]:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            text = ast.unparse(node) if isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func) else ""
-            if any(name.split(".")[0] == "mlflow" for name in names) or "mlflow" in text:
-                importers.add(file.relative_to(root).as_posix())
-    assert importers == {"medgan/tracking_connection.py"}

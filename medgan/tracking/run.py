@@ -14,12 +14,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgan import tracking_store as places
 from medgan.errors import MedganError
 from medgan.files import read_json, require_existing
-from medgan.tracking_buffer import DeliveryError, MetricBuffer, Point, TrackingWarning
-from medgan.tracking_connection import first_line, is_store_failure, mlflow
-from medgan.tracking_interface import Status, Tracker
+from medgan.tracking import store as places
+from medgan.tracking.buffer import DeliveryError, MetricBuffer, Point, TrackingWarning
+from medgan.tracking.connection import first_line, is_store_failure, mlflow
+from medgan.tracking.interface import Status, Tracker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

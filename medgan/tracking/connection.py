@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medgan import tracking_store as places
 from medgan.errors import MedganError
+from medgan.tracking import store as places
 
 OFF = "train without tracking by --set tracking.enabled=false"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from medgan import tracking_store
 from medgan.errors import MedganError
+from medgan.tracking import store as places
 
 
 @pytest.fixture(autouse=True)
@@ -16,9 +16,9 @@ def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_runs_are_written_beside_their_folders_unless_a_server_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert tracking_store.writing_uri(tmp_path) == f"sqlite:///{tmp_path.resolve()}/mlflow.db"
+    assert places.writing_uri(tmp_path) == f"sqlite:///{tmp_path.resolve()}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
-    assert tracking_store.writing_uri(tmp_path) == "http://tracking.example:5000"
+    assert places.writing_uri(tmp_path) == "http://tracking.example:5000"
 
 
 def test_a_store_is_found_by_folder_run_folder_file_or_working_directory(
@@ -29,45 +29,45 @@ def test_a_store_is_found_by_folder_run_folder_file_or_working_directory(
     (store / "mlflow.db").touch()
     expected = f"sqlite:///{store.resolve()}/mlflow.db"
     for place in (store, str(store), store / "one", store / "mlflow.db"):
-        assert tracking_store.reading_uri(place) == expected
+        assert places.reading_uri(place) == expected
     monkeypatch.chdir(tmp_path)
-    assert tracking_store.reading_uri(None) == expected
+    assert places.reading_uri(None) == expected
     monkeypatch.chdir(store)
-    assert tracking_store.reading_uri(None) == expected
+    assert places.reading_uri(None) == expected
 
 
 def test_a_named_store_goes_before_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example")
     (tmp_path / "mlflow.db").touch()
-    assert tracking_store.reading_uri(tmp_path).startswith("sqlite:///")
-    assert tracking_store.reading_uri("https://other.example") == "https://other.example"
-    assert tracking_store.reading_uri(None) == "http://tracking.example"
+    assert places.reading_uri(tmp_path).startswith("sqlite:///")
+    assert places.reading_uri("https://other.example") == "https://other.example"
+    assert places.reading_uri(None) == "http://tracking.example"
 
 
 def test_a_missing_store_is_said_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MedganError, match="MLFLOW_TRACKING_URI") as caught:
-        tracking_store.reading_uri(tmp_path / "nowhere")
+        places.reading_uri(tmp_path / "nowhere")
     assert str(tmp_path / "nowhere") in str(caught.value)
     with pytest.raises(MedganError, match="no tracked runs"):
-        tracking_store.reading_uri(None)
+        places.reading_uri(None)
 
 
 def test_artifacts_lie_beside_the_database_and_servers_choose_themselves(tmp_path: Path) -> None:
-    uri = tracking_store.sqlite_uri(tmp_path / "with space" / "mlflow.db")
-    root = tracking_store.artifact_root(uri)
+    uri = places.sqlite_uri(tmp_path / "with space" / "mlflow.db")
+    root = places.artifact_root(uri)
     assert root == (tmp_path.resolve() / "with space" / "mlruns").as_uri()
-    assert tracking_store.artifact_root("http://tracking.example") is None
+    assert places.artifact_root("http://tracking.example") is None
 
 
 def test_passwords_are_not_shown() -> None:
-    assert tracking_store.shown("https://anna:secret@tracking.example:5000/x") == "https://***@tracking.example:5000/x"
-    assert tracking_store.shown("sqlite:////data/runs/mlflow.db") == "/data/runs/mlflow.db"
+    assert places.shown("https://anna:secret@tracking.example:5000/x") == "https://***@tracking.example:5000/x"
+    assert places.shown("sqlite:////data/runs/mlflow.db") == "/data/runs/mlflow.db"
 
 
 def test_a_question_mark_cannot_be_carried_by_the_uri(tmp_path: Path) -> None:
     with pytest.raises(MedganError, match=r"'\?'"):
-        tracking_store.sqlite_uri(tmp_path / "why?" / "mlflow.db")
+        places.sqlite_uri(tmp_path / "why?" / "mlflow.db")
 
 
 @pytest.mark.parametrize(
@@ -83,12 +83,12 @@ def test_a_question_mark_cannot_be_carried_by_the_uri(tmp_path: Path) -> None:
     ],
 )
 def test_names_become_what_stores_take(name: str, expected: str) -> None:
-    assert tracking_store.entity_name(name) == expected
+    assert places.entity_name(name) == expected
 
 
 def test_params_become_text_cut_at_the_limit() -> None:
     params = {"a": None, "b": [1, 2.5], "c": {"k": Path("x")}, "d": True, "long": "y" * 6001, "fits": "y" * 6000}
-    texts = tracking_store.params_text(params)
+    texts = places.params_text(params)
     assert (texts["a"], texts["b"], texts["c"], texts["d"]) == ("None", "[1, 2.5]", '{"k": "x"}', "True")
     assert texts["long"] == "y" * 5999 + "…"
     assert texts["fits"] == "y" * 6000

@@ -12,24 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from medgan import tracking_store as places
 from medgan.errors import MedganError
-from medgan.tracking_buffer import TrackingWarning
-from medgan.tracking_connection import OFF, connected, explained, impatient, mlflow
-from medgan.tracking_interface import NullTracker, Status, Tracker, tracked
-from medgan.tracking_run import MlflowTracker
-
-__all__ = [
-    "NullTracker",
-    "RunSummary",
-    "Status",
-    "Tracker",
-    "TrackingWarning",
-    "list_runs",
-    "resolve_model",
-    "start_run",
-    "tracked",
-]
+from medgan.tracking import store as places
+from medgan.tracking.connection import OFF, connected, explained, impatient, mlflow
+from medgan.tracking.interface import NullTracker, Tracker
+from medgan.tracking.run import MlflowTracker
 
 _KEY_METRIC = "medgan.key_metric"
 _RESUMES = "medgan.resumes"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from medgan.tracking_buffer import BATCH, DeliveryError, MetricBuffer, Point, TrackingWarning
+from medgan.tracking.buffer import BATCH, DeliveryError, MetricBuffer, Point, TrackingWarning
 
 
 class Store:
