@@ -134,18 +134,26 @@ def _ssim_and_contrast(x: torch.Tensor, y: torch.Tensor, window: int) -> tuple[t
 
 
 def _smoothed(x: torch.Tensor, window: int) -> torch.Tensor:
-    """Separable Gaussian smoothing of (N, 1, X, Y, Z) without padding."""
-    import torch
-    import torch.nn.functional as F
+    """Separable Gaussian smoothing of (N, 1, X, Y, Z) without padding; (N, X', Y', Z').
 
-    offsets = torch.arange(window, dtype=torch.float32) - (window - 1) / 2
-    kernel = torch.exp(-0.5 * (offsets / _SIGMA) ** 2)
-    kernel = kernel / kernel.sum()
-    for axis in range(3):
-        shape = [1, 1, 1, 1, 1]
-        shape[2 + axis] = window
-        x = F.conv3d(x, kernel.reshape(shape))
-    return x
+    Products with band matrices: several times faster than one-channel convolutions.
+    """
+    import torch
+
+    first, second, third = (_band_matrix(side, window) for side in x.shape[2:])
+    x = torch.matmul(second, torch.matmul(x[:, 0], third.T))
+    n, _, y, z = x.shape
+    return torch.matmul(first, x.flatten(2)).reshape(n, -1, y, z)
+
+
+def _band_matrix(side: int, window: int) -> torch.Tensor:
+    """(side - window + 1, side): each row holds the Gaussian window, one voxel further on."""
+    import torch
+
+    offsets = torch.arange(side)[None] - torch.arange(side - window + 1)[:, None]
+    kernel = torch.exp(-0.5 * ((offsets - (window - 1) / 2) / _SIGMA) ** 2)
+    kernel = torch.where((offsets >= 0) & (offsets < window), kernel, 0.0)
+    return kernel / kernel.sum(dim=1, keepdim=True)
 
 
 def _random_pairs(count: int, pairs: int, seed: int) -> list[tuple[int, int]]:

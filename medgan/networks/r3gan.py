@@ -25,6 +25,8 @@ import itertools
 
 _SLOPE = 0.2
 _ACTIVATION_GAIN = math.sqrt(2 / (1 + _SLOPE**2))
+# Initial standard deviation, over latent vectors, of the weight of a basis pattern whose mean weight is one.
+_VARIATION = 0.5
 
 
 def _convolution(source: int, target: int, kernel: int, *, groups: int = 1, gain: float = 1.0) -> nn.Conv3d:
@@ -133,8 +135,10 @@ class R3Generator(nn.Module):
         self.out_shape: Shape = (int(out_shape[0]), int(out_shape[1]), int(out_shape[2]))
         options = {"group_width": group_width, "expansion": expansion, "depth": blocks * len(stages)}
         self.basis = nn.Parameter(torch.randn(1, channels[0], *stages[0]))
-        self.mix = nn.Linear(latent_size, channels[0], bias=False)
-        nn.init.normal_(self.mix.weight, std=1 / math.sqrt(latent_size))
+        # Scans of one anatomy share most of what they show: samples start as variations of one common pattern.
+        self.mix = nn.Linear(latent_size, channels[0])
+        nn.init.normal_(self.mix.weight, std=_VARIATION / math.sqrt(latent_size))
+        nn.init.ones_(self.mix.bias)
         self.stages = nn.ModuleList(_stage(width, blocks, options) for width in channels)
         self.widen = nn.ModuleList(
             _convolution(before, after, 1) if before != after else nn.Identity()

@@ -115,32 +115,42 @@ class SynthesisObjective:
         real = 2 * volumes - 1
         with torch.no_grad():
             generated = self._sample(real)
-        real_logits, generated_logits = self.discriminator(real), self.discriminator(generated)
-        loss = self._loss.discriminator(real_logits.float(), generated_logits.float())
+        # Real and generated volumes in one pass: no layer mixes volumes, and larger batches run faster.
+        both = torch.cat((real, generated))
+        logits = self.discriminator(both)
+        real_logits, generated_logits = logits.float().chunk(2)
+        loss = self._loss.discriminator(real_logits, generated_logits)
         reported = {
             "adversarial": loss,
-            "real_logit": real_logits.float().mean(),
-            "generated_logit": generated_logits.float().mean(),
+            "real_logit": real_logits.mean(),
+            "generated_logit": generated_logits.mean(),
         }
         options = self.recipe.synthesis.penalty
         if options.kind != "none" and moment.step % options.interval == 0:
             weight = 0.5 * options.interval * self._penalty_weight.at(moment.progress)
-            for name, batch, logits in (("r1", real, real_logits), ("r2", generated, generated_logits)):
-                if name in options.kind:
-                    penalty = self._steepness(batch, logits)
-                    loss = loss + weight * penalty
-                    reported[name] = penalty
+            for name, penalty in self._steepness(both, logits).items():
+                loss = loss + weight * penalty
+                reported[name] = penalty
         return loss, reported
 
-    def _steepness(self, volumes: Tensor, logits: Tensor) -> Tensor:
-        """The discriminator's mean squared gradient at `volumes`, in the form that the recipe asks for."""
+    def _steepness(self, both: Tensor, logits: Tensor) -> dict[str, Tensor]:
+        """The discriminator's mean squared gradients that the recipe penalises: "r1" at the real half of `both`, "r2" at
+        the generated one, in the form that the recipe asks for.
+        """
         options = self.recipe.synthesis.penalty
+        half = len(both) // 2
+        chosen = {"r1": slice(0, half), "r2": slice(half, None), "r1+r2": slice(None)}[options.kind]
+        volumes = both[chosen]
         if options.form == "exact":
-            return squared_gradient(self.discriminator, volumes).mean()
-        with torch.autocast(volumes.device.type, enabled=False):
+            squared = squared_gradient(self.discriminator, volumes)
+        else:
             # Logits from half precision are too coarse to be subtracted.
-            usable = logits if logits.dtype == torch.float32 and not _autocasting(volumes.device) else None
-            return squared_difference(self.discriminator, volumes.float(), sigma=options.sigma, logits=usable).mean()
+            usable = None if torch.is_autocast_enabled(both.device.type) else logits[chosen]
+            with torch.autocast(both.device.type, enabled=False):
+                squared = squared_difference(self.discriminator, volumes, sigma=options.sigma, logits=usable)
+        if options.kind == "r1+r2":
+            return {"r1": squared[:half].mean(), "r2": squared[half:].mean()}
+        return {options.kind: squared.mean()}
 
     def generator_loss(self, volumes: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
         """The generator's side of the adversarial loss, against the same real volumes where the loss pairs them."""
@@ -166,6 +176,3 @@ class SynthesisObjective:
         }
         return config, dict(average.state_dict())
 
-
-def _autocasting(device: torch.device) -> bool:
-    return torch.is_autocast_enabled(device.type)

@@ -101,6 +101,20 @@ def test_a_patient_carries_a_dark_mass_and_nothing_else_changes() -> None:
     assert np.abs(scans[0] - scans[1])[far].mean() < 5
 
 
+def test_a_mass_pushes_its_surroundings_away() -> None:
+    healthy, sick = (grown(8, patient=patient) for patient in (False, True))
+    assert sick.mass is not None
+    # From a node the template is found further inwards, because the tissue there came from nearer to the mass.
+    inwards = sick.displacement - healthy.displacement
+    nodes = np.stack(np.meshgrid(*(4.0 * np.arange(n) for n in inwards.shape[1:]), indexing="ij"))
+    offset = nodes + healthy.displacement - sick.mass.centre[:, None, None, None]
+    distance = np.linalg.norm(offset, axis=0)
+    radial = (inwards * offset).sum(axis=0) / distance
+    around = (distance > sick.mass.radius) & (distance < 1.8 * sick.mass.radius)
+    assert radial[around].mean() < -1.0
+    assert np.abs(inwards[:, distance > 60]).max() < 0.05
+
+
 def test_a_written_cohort(tmp_path: Path) -> None:
     seen: list[tuple[int, int, str]] = []
     folder = demo.write_demo_cohort(tmp_path / "demo", 2, spacing=4, progress=lambda *report: seen.append(report))

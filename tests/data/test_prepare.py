@@ -200,6 +200,14 @@ def test_labels_and_splits_from_a_table(scans: Path, tmp_path: Path) -> None:
     }
 
 
+def test_a_table_can_name_the_subject_of_a_file(tmp_path: Path, write_scan: Callable[..., Path]) -> None:
+    for name in ("x1", "x2", "x3"):
+        write_scan(tmp_path / "in" / f"{name}.nii")
+    (tmp_path / "in" / "participants.tsv").write_text("file\tsubject\nx1.nii\tanna\nx2.nii\tanna\n")
+    cohort = prepare([tmp_path / "in"], tmp_path / "cohort", split=(0.5, 0.5, 0)).cohort
+    assert [record.subject for record in cohort.records] == ["anna", "anna", "x3"]
+
+
 def test_a_table_that_matches_nothing_is_an_error(scans: Path, tmp_path: Path) -> None:
     (scans / "participants.tsv").write_text("participant_id\tage\nanna\t3\n")
     with pytest.raises(MedganError, match="no row of this table"):
@@ -248,6 +256,21 @@ def test_an_interrupted_preparation_is_no_cohort(scans: Path, tmp_path: Path, mo
         Cohort.load(tmp_path / "cohort")
     monkeypatch.setattr(module, "gridded", original)
     assert len(prepare([scans], tmp_path / "cohort").cohort.records) == 12
+
+
+def test_an_old_manifest_never_stands_beside_a_new_fingerprint(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare([scans], tmp_path / "cohort")
+
+    def full(*_: object) -> None:
+        raise MedganError("the disk is full")
+
+    monkeypatch.setattr(module, "write_manifest", full)
+    with pytest.raises(MedganError, match="disk is full"):
+        prepare([scans], tmp_path / "cohort", spacing=(4, 4, 4))
+    with pytest.raises(MedganError, match="no prepared cohort"):
+        Cohort.load(tmp_path / "cohort")
 
 
 def test_a_file_that_cannot_be_written_ends_everything(scans: Path, tmp_path: Path) -> None:
