@@ -1,11 +1,10 @@
 """What knowing the slice profile is worth without any learning: the regularised inverse beside interpolation.
 
-Volumes: the MNI152 T1 template (installed with nilearn, 1 mm) and, when the folder of real scans is there
-    (MEDGAN_TEST_DATA), a FLAIR
-of one subject at 1 mm. Each is scaled by the 99.9th percentile of its non-zero voxels and clipped to 0 ... 1,
-acquired with touching Gaussian slices, and brought back to its own grid. Interpolation is scipy's (`ndimage.zoom` on
-cell-centred grids with reflecting borders), independent of medgan. Data range 1; PSNR over the whole volume and over
-the foreground, SSIM over the whole volume.
+Volumes: the MNI152 T1 template (installed with nilearn, 1 mm) and, when the folder of real scans is there (named by
+MEDGAN_TEST_DATA), a FLAIR of one subject at 1 mm. Each is scaled by the 99.9th percentile of its non-zero voxels and
+clipped to 0 ... 1, acquired with touching Gaussian slices, and brought back to its own grid. Interpolation is scipy's
+(`ndimage.zoom` on cell-centred grids with reflecting borders), independent of medgan. The data range is 1. With noise
+(Rician), look at the figures in the mask: the whole volume then counts the raised background of the magnitude image.
 
 Run: python benchmarks/physics_floor.py [--json FILE] [--threads N]
 """
@@ -27,6 +26,7 @@ from scipy import ndimage
 from medgan.acquisition import Acquisition, low_shape_for, regularisation_for, with_noise
 from medgan.evaluation.restoration import foreground_mask, psnr, ssim
 from medgan.files import write_json
+from medgan.io import read_volume
 
 Voxels = NDArray[np.float64]
 FACTORS = ((1, 1, 2), (1, 1, 3), (1, 1, 4), (2, 2, 2))
@@ -43,14 +43,13 @@ def prepared(voxels: NDArray[Any]) -> Voxels:
 
 def volumes() -> Iterator[tuple[str, Voxels]]:
     """Name and voxels of each test volume, at 1 mm."""
-    import nibabel as nib
     from nilearn.datasets import load_mni152_template
 
     yield "MNI152 T1", prepared(load_mni152_template(resolution=1).get_fdata())
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     flair = Path(os.environ.get("MEDGAN_TEST_DATA", beside)) / "mri_multicontrast_openms_1mm/patient07/FLAIR.nii.gz"
     if flair.is_file():
-        yield "FLAIR", prepared(nib.load(flair).get_fdata())
+        yield "FLAIR", prepared(read_volume(flair).data[0])
     else:
         print(f"no FLAIR at {flair}: set MEDGAN_TEST_DATA for the second volume")
 

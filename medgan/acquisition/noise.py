@@ -13,9 +13,7 @@ NoiseKind = Literal["rician", "gaussian"]
 
 
 def tissue_signal(x: Tensor) -> Tensor:
-    """Mean of the voxels brighter than the scan's own mean, one value per scan; x: (..., X, Y, Z), result: (..., 1,
-    1, 1).
-    """
+    """Mean of the voxels brighter than the scan's own mean: x (..., X, Y, Z) to one value per scan (..., 1, 1, 1)."""
     bright = x > x.mean(dim=(-3, -2, -1), keepdim=True)
     count = bright.sum(dim=(-3, -2, -1), keepdim=True).clamp(min=1)
     return (x * bright).sum(dim=(-3, -2, -1), keepdim=True) / count
@@ -44,11 +42,14 @@ def with_noise(
     Raises:
         MedganError: neither or both of `sigma` and `snr` are given, or the kind is unknown.
     """
-    if (sigma is None) == (snr is None):
-        raise MedganError("give the noise either by sigma or by snr, not both")
     if kind not in ("rician", "gaussian"):
         raise MedganError(f"'{kind}' is no kind of noise", hint=nearest(kind, ["rician", "gaussian"]))
-    scale = sigma if sigma is not None else tissue_signal(x) / snr
+    if sigma is not None and snr is None:
+        scale: float | Tensor = sigma
+    elif snr is not None and sigma is None:
+        scale = tissue_signal(x) / snr
+    else:
+        raise MedganError("give the noise either by sigma or by snr, not both")
 
     def drawn() -> Tensor:
         noise = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype)

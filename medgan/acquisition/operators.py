@@ -146,7 +146,7 @@ class Acquisition:
         for name, low, high in zip(_AXIS_NAMES, lows, highs, strict=True):
             if low > high:
                 raise MedganError(
-                    f"the low-resolution grid has more voxels ({low}) than the high-resolution one ({high}) along {name}",
+                    f"the low-resolution grid has more voxels along {name} ({low}) than the high-resolution ({high})",
                     hint="Ask for a spacing that is not coarser than the scan's own.",
                 )
         wanted = tuple(thickness) if thickness is not None else (None, None, None)
@@ -185,9 +185,7 @@ class Acquisition:
         return self._applied(x, "forward", self.high_shape)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """The exact transpose of `forward`: (..., low shape) to (..., high shape); <forward(x), y> = <x,
-        adjoint(y)>.
-        """
+        """The exact transpose of `forward`: (..., low shape) to (..., high shape)."""
         return self._applied(y, "adjoint", self.low_shape)
 
     def inverse(self, y: Tensor, regularisation: float | None = None) -> Tensor:
@@ -198,8 +196,7 @@ class Acquisition:
 
         Args:
             y: the low-resolution scan.
-            regularisation: larger is smoother; `regularisation_for` turns a noise level into one. None: the object's
-                own.
+            regularisation: larger is smoother; see `regularisation_for`. None: the object's own.
         """
         strength = self.regularisation if regularisation is None else float(regularisation)
         return self._applied(y, "inverse", self.low_shape, strength)

@@ -19,7 +19,7 @@ _REACH_IN_SIGMAS = 8.0
 
 def low_centres(low: int, high: int) -> NDArray[np.float64]:
     """Where the low samples sit, as indices of the high-resolution grid; shape (low,)."""
-    return (np.arange(low) + 0.5) * (high / low) - 0.5
+    return (np.arange(low, dtype=np.float64) + 0.5) * (high / low) - 0.5
 
 
 def reflected(indices: NDArray[np.int64], size: int) -> NDArray[np.int64]:
@@ -32,8 +32,7 @@ def effective_fwhm(thickness: float, voxel: float) -> float:
     """The FWHM, in voxels, that turns voxels of extent `voxel` mm into slices of `thickness` mm FWHM.
 
     A high-resolution voxel is no point: it has an extent of its own, and the variances of Gaussian profiles add. A
-    slice that is
-    no thicker than the voxel needs no blur: 0.
+    slice that is no thicker than the voxel needs no blur: 0.
     """
     return float(np.sqrt(max(thickness**2 - voxel**2, 0.0)) / voxel)
 
@@ -42,12 +41,10 @@ def profile_matrix(low: int, high: int, *, fwhm: float) -> Matrix:
     """Slices with a Gaussian profile.
 
     The scan is linear between the centres of the high-resolution voxels and the profile is integrated over it in
-    closed form, not
-    sampled at the voxels: whatever the ratio of the grids and however thin the profile, constants and (away from the
-        borders)
-    linear ramps are kept and all weights are non-negative. The blur that linear interpolation itself causes is taken
-    off the profile, so that the weights of each sample have the variance asked for (or that of linear interpolation,
-    if that is larger).
+    closed form, not sampled at the voxels: whatever the ratio of the grids and however thin the profile, constants and
+    (away from the borders) linear ramps are kept and all weights are non-negative. The blur that linear interpolation
+    itself causes is taken off the profile, so that the weights of each sample have the variance asked for (or that of
+    linear interpolation, if that is larger).
 
     Args:
         low: samples of the low-resolution axis.
@@ -71,9 +68,7 @@ def profile_matrix(low: int, high: int, *, fwhm: float) -> Matrix:
 
 
 def _integrated_weights(offsets: NDArray[np.float64], sigma: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Integrals of a Gaussian, one sigma for each row, times the hat of half-width 1 around each offset; same shape
-    as `offsets`.
-    """
+    """Integrals of a Gaussian, one sigma for each row, times the hat of half-width 1 around each of its offsets."""
     ends = np.concatenate([offsets[:, :1] - 1, offsets, offsets[:, -1:] + 1], axis=1)
     return np.maximum(np.diff(_second_antiderivative(ends, sigma[:, None]), n=2, axis=1), 0.0)
 
@@ -87,9 +82,7 @@ def _second_antiderivative(x: NDArray[np.float64], sigma: NDArray[np.float64]) -
 
 
 def _narrowed(offsets: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """For each row the sigma whose `_integrated_weights` have the variance sigma squared, by bisection; 0 if all
-    are wider.
-    """
+    """The sigma of each row whose `_integrated_weights` have the variance sigma squared, by bisection; at least 0."""
     lower, upper = np.zeros(len(offsets)), np.full(len(offsets), sigma)
     for _ in range(48):
         middle = 0.5 * (lower + upper)
@@ -122,9 +115,7 @@ def band_limit_matrix(low: int, high: int, *, taper: float = 0.0) -> Matrix:
 
 
 def _raised_cosine(frequency: NDArray[np.float64], taper: float) -> NDArray[np.float64]:
-    """Attenuation at `frequency` (0 to 1, 1 being the end of the band): 1 up to 1 - taper, then half a cosine
-    period down to 0.
-    """
+    """1 up to `frequency` 1 - taper, then half a cosine period down to 0 at frequency 1, the end of the band."""
     if taper == 0:
         return np.ones_like(frequency)
     return 0.5 + 0.5 * np.cos(np.pi * np.clip((frequency - (1.0 - taper)) / taper, 0.0, 1.0))

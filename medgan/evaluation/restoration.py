@@ -1,8 +1,7 @@
 """How close a restored scan is to its reference, voxel by voxel.
 
 All figures compare two volumes on one and the same grid. The ones to quote are taken in the foreground, widened by a
-    voxel: a tight
-mask would hide what a shifted or blurred restoration spills over the edge.
+voxel: a tight mask would hide what a shifted or blurred restoration spills over the edge.
 """
 
 from __future__ import annotations
@@ -107,9 +106,7 @@ def otsu_threshold(voxels: NDArray[np.floating], bins: int = 256) -> float | Non
 
 
 def psnr(reference: ArrayLike, restored: ArrayLike, *, data_range: float, mask: Mask | None = None) -> float:
-    """Peak signal-to-noise ratio in dB, from the mean squared error over all voxels (of the mask); infinite without
-    error.
-    """
+    """Peak signal-to-noise ratio in dB: data range squared over mean squared error (in the mask); may be infinite."""
     difference = np.asarray(restored, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
     error = np.mean(np.square(difference if mask is None else difference[mask]))
     return inf if error == 0 else float(10.0 * np.log10(data_range**2 / error))
@@ -145,9 +142,7 @@ def ssim(reference: ArrayLike, restored: ArrayLike, *, data_range: float, mask: 
 
 
 def hfen(reference: ArrayLike, restored: ArrayLike, *, mask: Mask | None = None) -> float:
-    """High-frequency error norm: relative error after a Laplacian of Gaussian of 1.5 voxels (Ravishankar and
-    Bresler 2011).
-    """
+    """Relative error after a Laplacian of Gaussian of 1.5 voxels: high-frequency error norm (Ravishankar 2011)."""
     first = np.asarray(reference, dtype=np.float64)
 
     def detail(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -166,9 +161,7 @@ def _relative_norm(error: NDArray[np.float64], reference: NDArray[np.float64], m
 
 
 def _surroundings(mask: Mask, margin: int) -> tuple[slice, ...]:
-    """The mask's bounding box, `margin` voxels wider where the volume allows: all that a window around its voxels
-    can see.
-    """
+    """The mask's bounding box, wider by `margin` voxels: all that a window around its voxels can see."""
     boxes = ndimage.find_objects(mask.astype(np.uint8))
     if not boxes:
         raise MedganError("the mask is empty", hint="Give a mask with at least one voxel in it.")
@@ -324,7 +317,8 @@ def _require_same_grid(reference: Volume, other: Volume, name: str) -> None:
     deviation = _largest_deviation(reference, other.affine)
     if deviation > _GRID_TOLERANCE:
         raise MedganError(
-            f"the {name} ({other.orientation}) lies up to {deviation:.3g} voxels from the reference ({reference.orientation})",
+            f"the {name} ({other.orientation}) lies up to {deviation:.3g} voxels away from the reference "
+            f"({reference.orientation})",
             hint="Compare scans with the same affine: reorient or resample one of them first.",
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product, pairwise
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import torch
@@ -68,15 +68,15 @@ def apply_tiled(
     """`network(x)`, tile by tile: equal to the undivided pass if `halo` is at least the network's receptive field.
 
     Nothing is blended: each tile is read with its surroundings and only the part that no cut can have influenced is
-        kept. Beside
-    input and output, one tile at a time is in memory. No gradients are recorded; the network's mode (train or eval)
-    is left alone.
+    kept. Beside input and output, one tile at a time is in memory. No gradients are recorded; the network's mode (train
+    or eval) is left alone.
 
     Args:
         network: maps (B, C, X, Y, Z) to (B, C', X, Y, Z).
         x: (B, C, X, Y, Z), on any device; each tile is moved to the network's device.
         tile: largest kept part of a tile along each axis, in voxels, not counting the halo.
-        halo: voxels read around the kept part. A receptive field (half-width) of the network makes the result exact.
+        halo: voxels read around the kept part. The network's receptive field (half-width) makes the result exact; the
+            influence of distant voxels fades long before that in deep residual networks.
         multiple: tiles start at multiples of this many voxels.
         progress: called after each tile with (tiles done, tiles in all).
 
@@ -91,8 +91,8 @@ def apply_tiled(
     device = next((parameter.device for parameter in network.parameters()), x.device)
     tiles = list(_tiles(x.shape[-3:], tile, halo, multiple))
     restored: Tensor | None = None
-    for done, spans in enumerate(tiles, start=1):
-        inside = x[(..., *(span.read for span in spans))]
+    for done, (across, along, up) in enumerate(tiles, start=1):
+        inside = x[..., across.read, along.read, up.read]
         with torch.inference_mode():
             result = network(inside.to(device))
         if result.shape[-3:] != inside.shape[-3:]:
@@ -101,7 +101,7 @@ def apply_tiled(
             )
         if restored is None:
             restored = torch.empty(*result.shape[:2], *x.shape[-3:], dtype=result.dtype)
-        restored[(..., *(span.kept for span in spans))] = result[(..., *(span.crop for span in spans))].cpu()
+        restored[..., across.kept, along.kept, up.kept] = result[..., across.crop, along.crop, up.crop].cpu()
         if progress is not None:
             progress(done, len(tiles))
     assert restored is not None

@@ -125,17 +125,17 @@ class ResidualDenseNetwork(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Small He-normal weights (ESRGAN: deep residual networks without normalisation need them); zeros in the
-        last layer.
-        """
+        """Small He-normal weights, without which so deep a network is unstable (ESRGAN); zeros in the last layer."""
         for module in self.body.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, a=_SLOPE)
                 with torch.no_grad():
                     module.weight.mul_(_INITIAL_SCALE)
-                nn.init.zeros_(module.bias)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
+                    if module.bias is not None:
+                        module.bias.zero_()
+        with torch.no_grad():
+            for parameter in self.tail.parameters():
+                parameter.zero_()
 
     @property
     def multiple(self) -> int:
@@ -144,9 +144,7 @@ class ResidualDenseNetwork(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """The largest distance, in high-resolution voxels along an axis, at which an input voxel can change an
-        output voxel.
-        """
+        """The largest distance along an axis, in voxels, at which an input voxel can change an output voxel."""
         depth = 3 + self.arguments["blocks"] * self.arguments["dense_blocks"] * self.arguments["convolutions"]
         return self.packing * depth + self.packing - 1
 
