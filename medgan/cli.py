@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from pathlib import Path
@@ -74,16 +73,19 @@ def inspect(
     as_json: JsonFlag = False,
 ) -> None:
     """What is in these files: shape, spacing, orientation, contrast, problems."""
+    from medgan.files import require_existing
     from medgan.workflows.inspect import inspect as run
     from medgan.workflows.inspect import print_summaries
 
-    summaries = run(paths)
+    summaries = run([require_existing(path) for path in paths])
     if as_json:
         _print_json([summary.to_dict() for summary in summaries])
     else:
         from rich.console import Console
 
-        print_summaries(summaries, Console())
+        print_summaries(summaries, Console(), remarks_only=True)
+    unreadable = [(one.path, " ".join(one.problems)) for one in summaries if not one.readable]
+    _exit_with_failures(unreadable, done=len(summaries) - len(unreadable))
 
 
 @app.command()
@@ -114,16 +116,16 @@ def prepare(
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Build a cohort: manifest, fingerprint, cached voxels."""
+    from medgan.workflows.arguments import numbers, shares, whole_numbers
     from medgan.workflows.prepare import prepare as run
 
-    voxels = _numbers(shape, "--shape")
     with _console() as reporter:
         preparation = run(
             inputs,
             out,
-            spacing=_numbers(spacing, "--spacing"),
-            shape=tuple(int(v) for v in voxels) if voxels else None,
-            split=_numbers(split, "--split"),
+            spacing=numbers(spacing, "--spacing"),
+            shape=whole_numbers(shape, "--shape"),
+            split=shares(split, "--split"),
             seed=seed,
             jobs=jobs,
             progress=lambda done, total, name: reporter.progress("prepare", done, total, name),
@@ -133,7 +135,7 @@ def prepare(
     size = " x ".join(map(str, cohort.shape))
     steps = " x ".join(f"{step:.3g}" for step in cohort.spacing)
     typer.echo(f"{len(cohort.records)} scans ({counts}) of {size} voxels, {steps} mm, in {cohort.folder}")
-    _exit_with_failures(preparation.failures)
+    _exit_with_failures(preparation.failures, done=len(cohort.records))
 
 
 @app.command()
@@ -148,6 +150,8 @@ def recipes(
         for recipe in shipped_recipes():
             typer.echo(f"{recipe:32s} {load_recipe(recipe).description}")
         return
+    if show == "show" and name is None:
+        raise MedganError("no recipe was named", hint="Write: medgan recipes show NAME; `medgan recipes` lists them.")
     if show != "show" or name is None:
         raise MedganError(f"'{show}' is not understood", hint="Write: medgan recipes, or: medgan recipes show NAME.")
     for field, value, sentence in described(load_recipe(name)):
@@ -170,6 +174,10 @@ def train(
     from medgan.workflows.train import describe_training
     from medgan.workflows.train import train as run
 
+    if resume is not None and out is not None:
+        raise MedganError(
+            f"--resume {resume} continues in that folder, so --out {out} cannot be kept", hint="Leave out one of them."
+        )
     overrides = assignments or []
     if dry_run:
         _print_json(describe_training(recipe, data, overrides=overrides, steps=steps, seed=seed))
@@ -222,6 +230,7 @@ def upscale(
     device: Device = "auto",
 ) -> None:
     """Make scans sharper; 'physics' is the regularised inverse of the acquisition, without learning."""
+    from medgan.workflows.arguments import numbers
     from medgan.workflows.upscale import upscale_scans
 
     with _console() as reporter:
@@ -229,8 +238,8 @@ def upscale(
             inputs,
             out,
             model=model,
-            factor=_numbers(factor, "--factor"),
-            spacing=_numbers(spacing, "--spacing"),
+            factor=numbers(factor, "--factor"),
+            spacing=numbers(spacing, "--spacing"),
             thickness=thickness,
             fidelity=fidelity,
             device=device,
@@ -238,7 +247,7 @@ def upscale(
         )
     for path in result.written:
         typer.echo(path)
-    _exit_with_failures(result.failures)
+    _exit_with_failures(result.failures, done=len(result.written))
 
 
 @evaluate_app.command("restoration")
@@ -251,14 +260,13 @@ def evaluate_restoration(
     """PSNR, SSIM and the rest of restored scans."""
     from medgan.workflows.evaluate import evaluate_restoration_files
 
-    rows = evaluate_restoration_files(reference, restored, mask=mask)
+    table = evaluate_restoration_files(reference, restored, mask=mask)
     if as_json:
-        _print_json(rows)
-        return
-    for row in rows:
-        typer.echo(
-            "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{value}" for key, value in row.items())
-        )
+        _print_json(table.rows)
+    else:
+        for row in table.rows:
+            typer.echo(_line(row))
+    _exit_with_failures(table.failures, done=len(table.rows))
 
 
 @evaluate_app.command("synthesis")
@@ -311,31 +319,20 @@ def _console() -> Any:
     return ConsoleReporter()
 
 
-def _numbers(text: str | None, option: str) -> tuple[float, float, float] | None:
-    """ "1,1,2" or "2" as three numbers."""
-    if text is None:
-        return None
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) == 1:
-        values *= 3
-    if len(values) != 3:
-        raise MedganError(f"{option} is '{text}'; it must be three numbers", hint=f"Write {option} 1,1,2.")
-    return values[0], values[1], values[2]
+def _line(row: dict[str, Any]) -> str:
+    return "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{value}" for key, value in row.items())
 
 
 def _print_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=2))
 
 
-def _exit_with_failures(failures: Any) -> None:
-    """List what failed and leave with 1, if anything did."""
+def _exit_with_failures(failures: Any, *, done: int) -> None:
+    """List what failed, if anything did, and leave: with 1 if something was done besides, else with 2."""
     for path, reason in failures:
         typer.echo(f"failed: {reason if str(path) in reason else f'{path}: {reason}'}", err=True)
     if failures:
-        raise typer.Exit(SOME_FAILED)
+        raise typer.Exit(SOME_FAILED if done else BAD_INPUT)
 
 
 def main() -> NoReturn:
@@ -348,9 +345,12 @@ def main() -> NoReturn:
         typer.echo(f"error: {error}", err=True)
         sys.exit(BAD_INPUT)
     except OSError as error:
-        if error.errno != errno.ENOSPC or "--debug" in sys.argv:
+        from medgan.workflows.places import refusal
+
+        explained = refusal(error)
+        if explained is None or "--debug" in sys.argv:
             raise
-        typer.echo("error: the disk is full. Free some space or choose another output folder.", err=True)
+        typer.echo(f"error: {explained}", err=True)
         sys.exit(BAD_INPUT)
     sys.exit(DONE)
 

@@ -166,14 +166,16 @@ class SuperResolutionNetwork(_Options):
     """Feature channels."""
     growth: int = Field(32, ge=1)
     """Channels that each dense convolution adds."""
-    blocks: int = Field(6, ge=1)
+    blocks: int = Field(4, ge=1)
     """Residual-in-residual dense blocks."""
-    dense_blocks: int = Field(3, ge=1)
+    dense_blocks: int = Field(2, ge=1)
     """Dense blocks in each of them."""
-    convolutions: int = Field(5, ge=2)
+    convolutions: int = Field(4, ge=2)
     """Convolutions in each dense block."""
     packing: int = Field(2, ge=1)
     """Side of the cubes of voxels that are folded into channels, so that convolutions run at a lower resolution."""
+    residual_scale: float = Field(0.2, gt=0, le=1)
+    """Factor on the output of every block: 0.2 steadies deep networks, 1 makes shallow ones learn faster."""
 
 
 class RestorationStage(_Options):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan.errors import MedganError
+from medgan.workflows.places import writable_file
 
 if TYPE_CHECKING:
     from medgan.io import Scan
@@ -22,22 +25,21 @@ class BatchResult:
 
 
 def scans_in(inputs: Iterable[str | Path]) -> list[Scan]:
-    """Every scan in the given files and folders.
+    """Every scan in the given files and folders, once even if the inputs overlap, each with a name of its own.
 
     Raises:
-        MedganError: an input does not exist, or there is no scan in any of them.
+        MedganError: an input does not exist or holds no scan; the message names it.
     """
-    from medgan.files import require_existing
     from medgan.io import find_scans
 
-    paths = [require_existing(path) for path in inputs]
-    scans = [scan for path in paths for scan in find_scans(path)]
-    if not scans:
-        raise MedganError(
-            f"no scans found in {', '.join(map(str, paths))}",
-            hint="Give NIfTI files (.nii, .nii.gz) or folders with NIfTI files or DICOM series.",
-        )
-    return scans
+    found: dict[tuple[str, str | None], Scan] = {}
+    for path in inputs:
+        for scan in find_scans(path):
+            # Links are not followed: two names for one file are two scans to whoever made the link.
+            found.setdefault((os.path.normpath(scan.path.absolute()), scan.series), scan)
+    if not found:
+        raise MedganError("no scan was named", hint="Give NIfTI files (.nii, .nii.gz), DICOM folders, or folders.")
+    return _told_apart(list(found.values()))
 
 
 def output_paths(scans: Sequence[Scan], out: Path, *, single_input_file: bool) -> list[Path]:
@@ -45,17 +47,43 @@ def output_paths(scans: Sequence[Scan], out: Path, *, single_input_file: bool) -
     the scans.
 
     Raises:
-        MedganError: `out` names one file, and there are several scans.
+        MedganError: `out` names one file and there are several scans, an output would replace a scan, or the place
+            cannot be written.
     """
-    is_file = out.name.endswith((".nii", ".nii.gz"))
+    is_file = out.name.lower().endswith((".nii", ".nii.gz"))
     if is_file and len(scans) > 1:
         raise MedganError(f"{len(scans)} scans cannot go into one file", file=out, hint="Give a folder as --out.")
-    if is_file:
-        return [out]
-    if single_input_file and out.suffix and not out.is_dir():
+    if single_input_file and not is_file and out.suffix and not out.is_dir():
         raise MedganError(
             f"'{out.suffix}' is no format that medgan writes", file=out, hint="Use .nii.gz, .nii, or a folder."
         )
-    names = [scan.name for scan in scans]
-    unique = [name if names.count(name) == 1 else f"{name}_{index:03d}" for index, name in enumerate(names)]
-    return [out / f"{name}.nii.gz" for name in unique]
+    targets = [out] if is_file else [out / f"{scan.name}.nii.gz" for scan in scans]
+    sources = [scan.path for scan in scans]
+    return [writable_file(target, sources) for target in targets]
+
+
+def blamed(error: MedganError, path: Path) -> MedganError:
+    """The error with `path` as the file it is about, unless it names one."""
+    return error if error.file is not None else MedganError(error.what, file=path, hint=error.hint)
+
+
+def _told_apart(scans: Sequence[Scan]) -> list[Scan]:
+    """The scans with as many parent folders in front of equal names as tell them apart, or a number if none do."""
+    names = [_with_parents(scan, [other for other in scans if other.name == scan.name]) for scan in scans]
+    taken: dict[str, Scan] = {}
+    for scan, name in zip(scans, names, strict=True):
+        tries = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        free = next(one for one in tries if one not in taken and (one == name or one not in names))
+        taken[free] = replace(scan, name=free)
+    return list(taken.values())
+
+
+def _with_parents(scan: Scan, namesakes: Sequence[Scan]) -> str:
+    """The scan's name, with the fewest parent folders in front that differ among all namesakes."""
+    if len(namesakes) == 1:
+        return scan.name
+    above = {id(one): Path(os.path.normpath(one.path.absolute())).parts[1:-1] for one in namesakes}
+    for depth in range(1, 1 + max(len(parts) for parts in above.values())):
+        if len({parts[-depth:] for parts in above.values()}) == len(namesakes):
+            return "_".join([*above[id(scan)][-depth:], scan.name])
+    return scan.name

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medgan.io import read_volume, write_volume
 from medgan.io.scans import require_writable_name
+from medgan.workflows.places import writable_file
 
 
 def convert(input: str | Path, output: str | Path, *, series: str | None = None, index: int | None = None) -> Path:
@@ -24,7 +25,7 @@ def convert(input: str | Path, output: str | Path, *, series: str | None = None,
         The path written.
 
     Raises:
-        MedganError: the input cannot be read as one regular grid, or the output cannot be written.
+        MedganError: the input cannot be read as one regular grid, or the output cannot be written or is the input.
     """
-    output = require_writable_name(output)
+    output = writable_file(require_writable_name(output), [input])
     return write_volume(read_volume(input, series=series, index=index), output)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medgan.errors import MedganError
 from medgan.reporter import Reporter
+from medgan.workflows.places import writable_folder
+
+if TYPE_CHECKING:
+    from medgan.volume import Volume
 
 
 def generate_scans(
@@ -36,16 +42,13 @@ def generate_scans(
     from medgan.files import atomic_path, write_json
     from medgan.inference.generate import generate
     from medgan.inference.model import load_model, require_task
-    from medgan.io import write_volume
     from medgan.training.numerics import choose_device
     from medgan.workflows.models import resolve_model
 
     reporter = reporter or Reporter()
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise MedganError(
-            "the output exists already and is not an empty folder", file=out, hint="Choose another --out."
-        )
+    out = _new_folder(out)
+    if not (math.isfinite(truncation) and truncation > 0):
+        raise MedganError(f"truncation is {truncation:g}; it must be a number above 0", hint="1 leaves samples as is.")
     loaded = load_model(resolve_model(model), choose_device(device))
     require_task(loaded, "synthesis", "generate")
     names = [f"synthetic-{index:04d}.nii.gz" for index in range(count)]
@@ -53,7 +56,7 @@ def generate_scans(
         temporary.mkdir()
         records = []
         for volume, name in zip(generate(loaded, count, seed=seed, truncation=truncation), names, strict=True):
-            write_volume(volume, temporary / name)
+            _write(volume, temporary / name, out)
             records.append({"file": name, "synthetic": True, "seed": seed, "index": volume.metadata["index"]})
             reporter.progress("generate", len(records), count)
         about = {
@@ -66,3 +69,30 @@ def generate_scans(
         }
         write_json(temporary / "samples.json", about)
     return [out / name for name in names]
+
+
+def _new_folder(path: str | Path) -> Path:
+    """`path` as a Path, if a whole folder can be put there.
+
+    Raises:
+        MedganError: something stands there already, it is the current folder, or it cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise MedganError(
+            "the output exists already and is not an empty folder", file=path, hint="Choose another --out."
+        )
+    if path.exists() and path.samefile(Path.cwd()):
+        raise MedganError("the output is the current folder, which cannot be replaced", file=path, hint="Name another.")
+    writable_folder(path)
+    return path
+
+
+def _write(volume: Volume, path: Path, out: Path) -> None:
+    """Write one scan; what goes wrong is told of the folder that was asked for, not of its temporary stand-in."""
+    from medgan.io import write_volume
+
+    try:
+        write_volume(volume, path)
+    except MedganError as error:
+        raise MedganError(error.what, file=out / path.name, hint=error.hint) from error

@@ -71,6 +71,11 @@ class SeriesSummary:
     intensity: tuple[float, float] | None = None
     problems: tuple[str, ...] = ()
 
+    @property
+    def readable(self) -> bool:
+        """Whether its voxels could be read."""
+        return self.intensity is not None
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values that `json.dumps` takes."""
         return asdict(self) | {
@@ -91,8 +96,8 @@ def inspect(paths: Iterable[str | Path]) -> list[SeriesSummary]:
     return [summary for path in paths for summary in _summaries(Path(path))]
 
 
-def print_summaries(summaries: Sequence[SeriesSummary], console: Console) -> None:
-    """Print the summaries as a table, and the problems below it."""
+def print_summaries(summaries: Sequence[SeriesSummary], console: Console, *, remarks_only: bool = False) -> None:
+    """Print the summaries as a table, and the problems below it; with `remarks_only`, those of readable scans."""
     from rich.table import Table
     from rich.text import Text
 
@@ -113,7 +118,7 @@ def print_summaries(summaries: Sequence[SeriesSummary], console: Console) -> Non
         table.add_row(*map(Text, cells), style="yellow" if one.problems else None)
     console.print(table)
     for one in summaries:
-        for problem in one.problems:
+        for problem in one.problems if one.readable or not remarks_only else ():
             console.print(Text.assemble((str(one.path), "yellow"), f": {problem}"))
 
 

@@ -40,7 +40,9 @@ def prepare(
         MedganError: nothing usable, too few subjects for the split, or `out` cannot be written.
     """
     from medgan.data.prepare import prepare as prepared
+    from medgan.workflows.places import writable_folder
 
+    out = writable_folder(out)
     return prepared(inputs, out, spacing=spacing, shape=shape, split=split, seed=seed, jobs=jobs, progress=progress)
 
 

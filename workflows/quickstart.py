@@ -238,7 +238,7 @@ def _concluded(
         "report": str(tour.out / "report.html"),
         "runs": [str(sharpener.folder), str(generator.folder)],
         "run_reports": [str(outcome.folder / "report.html") for outcome in (sharpener, generator)],
-        "store": str(tour.runs / "mlflow.db"),
+        "tracking_store": str(tour.runs / "mlflow.db"),
         "cohorts": [str(fine.folder), str(coarse.folder)],
     }
     write_quickstart_report(tour, summary, fine, coarse, sharpener, generator, scans)

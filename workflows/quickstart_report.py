@@ -39,9 +39,9 @@ def write_quickstart_report(
         KeyFigures([*restoration_key_figures(sharpener.figures)[:2], *synthesis_key_figures(generator.figures)[1:]]),
         Text(
             f"Data: {summary['data']}. Everything on this page was trained within minutes with small networks, to show "
-            f"the way: super-resolution to {fine.spacing[2]:.3g} mm, synthesis at {size} voxels of {spacing} mm, which is "
-            "what two CPU cores learn in two minutes. On a GPU the same commands with the recipes super_resolution/esrgan3d "
-            "and synthesis/r3gan train networks of useful size."
+            f"the way: super-resolution to {fine.spacing[2]:.3g} mm, synthesis at {size} voxels of {spacing} mm, which "
+            "is what two CPU cores learn in two minutes. On a GPU the same commands with the recipes "
+            "super_resolution/esrgan3d and synthesis/r3gan train networks of useful size."
         ),
         Heading("A held-out scan, upscaled"),
         Picture(
@@ -63,7 +63,7 @@ def write_quickstart_report(
                 ["Upscaled scan", summary["upscaled_scan"]],
                 ["Synthetic scans", summary["synthetic_scans"]],
                 ["Reports of both runs", ", ".join(summary["run_reports"])],
-                ["Tracked runs", summary["store"]],
+                ["Tracked runs", summary["tracking_store"]],
             ],
         ),
         Heading("Again"),

@@ -73,15 +73,16 @@ def restoration_blocks(figures: dict[str, Any], volumes: dict[str, list[Volume]]
     scans = len(figures["scans"])
     ranges = [row["cubic"]["data_range"] for row in figures["scans"]]
     caption = (
-        f"Means over {scans} held-out scan{'s' if scans > 1 else ''}. Foreground: the head or body, widened by a voxel. "
-        f"Data range: 0.5th to 99.5th percentile of the truth ({min(ranges):.4g} to {max(ranges):.4g} in the scans' units)."
+        f"Means over {scans} held-out scan{'s' if scans > 1 else ''}. "
+        "Foreground: the head or body, widened by a voxel. Data range: 0.5th to 99.5th percentile of the truth "
+        f"({min(ranges):.4g} to {max(ranges):.4g} in the scans' units)."
     )
     picture = midplanes(short, differences=[(title.split(",")[0], volume) for title, volume in differences])
     return [
         Heading("Super-resolution of held-out scans"),
         Text(
             f"Held-out scans were acquired by a simulated scanner whose voxels are longer by {factor} (R, A, S), then "
-            "brought back to the original grid. Their true high-resolution voxels are known, so every method can be measured."
+            "brought back to the original grid. Their true voxels are known, so every method can be measured."
         ),
         Picture(
             picture, "Mid-planes of low-resolution, restored and true scan", "A scan that no training step has seen."

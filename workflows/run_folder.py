@@ -12,6 +12,7 @@ from medgan.errors import MedganError
 from medgan.files import read_json, write_json
 from medgan.recipe import AnyRecipe
 from medgan.recipe_files import flattened, load_recipe, save_recipe
+from medgan.workflows.places import writable_folder
 
 if TYPE_CHECKING:
     from medgan.data.cohort import Cohort
@@ -70,7 +71,7 @@ def new_run(recipe: AnyRecipe, recipe_name: str, out: Path | None) -> RunFolder:
     """Choose and claim a folder for a new run.
 
     Raises:
-        MedganError: the folder holds a run already.
+        MedganError: the folder holds a run already, or cannot be written.
     """
     if out is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -80,6 +81,7 @@ def new_run(recipe: AnyRecipe, recipe_name: str, out: Path | None) -> RunFolder:
         raise MedganError(
             "this folder holds a run already", file=out, hint="Choose another --out, or continue it with --resume."
         )
+    writable_folder(out)
     folder.checkpoints.mkdir(parents=True, exist_ok=True)
     save_recipe(recipe, folder.recipe)
     return folder
@@ -116,6 +118,11 @@ def existing_run(
     if not folder.record.is_file() or not folder.recipe.is_file():
         raise MedganError("no run here to resume", file=path, hint="Give the folder that --out named when it started.")
     record = read_json(folder.record)
+    missing = [key for key in ("recipe", "run_id", "cohort", "manifest_sha256") if key not in record]
+    if missing:
+        raise MedganError(
+            f"the record of the run lacks {', '.join(missing)}", file=folder.record, hint="Start a new run."
+        )
     if record["recipe"] != recipe_name:
         raise MedganError(
             f"this run was started with recipe '{record['recipe']}', not '{recipe_name}'",

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medgan.errors import MedganError
 from medgan.reporter import Reporter
-from medgan.workflows.batch import BatchResult, output_paths, scans_in
+from medgan.workflows.batch import BatchResult, blamed, output_paths, scans_in
+
+if TYPE_CHECKING:
+    from medgan.inference.model import Model
+    from medgan.volume import Volume
 
 PHYSICS = "physics"
+# Eight GiB as float32, eight times a large CT; more is a slip of the pen, and would be killed for lack of memory.
+_MOST_VOXELS = 2**31
 
 
 def upscale_scans(
@@ -39,31 +47,26 @@ def upscale_scans(
         reporter: where progress goes.
 
     Raises:
-        MedganError: an argument is wrong, or there is nothing to upscale; a scan that fails is listed in the result
-            instead.
+        MedganError: an argument is wrong, the place cannot be written, or there is nothing to upscale; of several
+            scans, one that fails is listed in the result instead.
     """
-    from medgan.files import write_json
-    from medgan.inference.model import load_model, require_task
     from medgan.inference.upscale import upscale
-    from medgan.io import write_volume
-    from medgan.training.numerics import choose_device
-    from medgan.workflows.models import resolve_model
 
     reporter = reporter or Reporter()
+    _check_request(factor, spacing, thickness)
     scans = scans_in(inputs)
     single_file = len(inputs) == 1 and Path(inputs[0]).is_file()
     targets = output_paths(scans, Path(out), single_input_file=single_file)
-    loaded = None
-    if str(model) != PHYSICS:
-        loaded = load_model(resolve_model(model), choose_device(device))
-        require_task(loaded, "super_resolution", "upscale")
+    loaded = _loaded(model, device)
     written: list[Path] = []
     failures: list[tuple[Path, str]] = []
     for done, (scan, target) in enumerate(zip(scans, targets, strict=True)):
         reporter.progress("upscale", done, len(scans), scan.name)
         try:
+            source = scan.read()
+            _check_size(source, factor, spacing)
             volume = upscale(
-                scan.read(),
+                source,
                 loaded,
                 factor=factor,
                 spacing=spacing,
@@ -73,18 +76,10 @@ def upscale_scans(
             )
         except MedganError as error:
             if len(scans) == 1:
-                raise
-            failures.append((scan.path, str(error)))
+                raise blamed(error, scan.path) from error
+            failures.append((scan.path, str(blamed(error, scan.path))))
             continue
-        write_volume(volume, target)
-        sidecar = {
-            "source": scan.path.name,
-            "history": list(volume.history),
-            "spacing_mm": [round(step, 6) for step in volume.spacing],
-            "model_sha256": loaded.sha256 if loaded else None,
-            "notice": "Upscaled by software for research; not for diagnosis.",
-        }
-        write_json(sidecar_of(target), sidecar)
+        _write(volume, target, source=scan.path.name, model=loaded)
         written.append(target)
     reporter.progress("upscale", len(scans), len(scans))
     return BatchResult(tuple(written), tuple(failures))
@@ -92,4 +87,70 @@ def upscale_scans(
 
 def sidecar_of(path: Path) -> Path:
     """The JSON file beside a NIfTI file."""
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    name = path.name
+    for suffix in (".gz", ".nii"):
+        name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
+    return path.with_name(name + ".json")
+
+
+def _check_request(factor: Sequence[float] | None, spacing: Sequence[float] | None, thickness: float | None) -> None:
+    """Refuse what no scan could be upscaled by, once instead of for every scan."""
+    if factor is not None and spacing is not None:
+        raise MedganError(
+            f"both a factor {tuple(factor)} and a spacing {tuple(spacing)} are given", hint="Give one of them."
+        )
+    if factor is not None and not (len(factor) == 3 and all(math.isfinite(one) and one >= 1 for one in factor)):
+        raise MedganError(
+            f"the factor {tuple(factor)} is not three numbers of 1 or more", hint="Write for example --factor 1,1,2."
+        )
+    if spacing is not None and not (len(spacing) == 3 and all(math.isfinite(one) and one > 0 for one in spacing)):
+        raise MedganError(
+            f"the spacing {tuple(spacing)} is not three numbers above 0", hint="Write for example --spacing 1,1,1."
+        )
+    if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
+        raise MedganError(f"the slice thickness {thickness:g} is no length", hint="Give --thickness in mm, above 0.")
+
+
+def _check_size(volume: Volume, factor: Sequence[float] | None, spacing: Sequence[float] | None) -> None:
+    if factor is None:
+        factor = [1.0] * 3 if spacing is None else [a / b for a, b in zip(volume.spacing, spacing, strict=True)]
+    shape = [max(size, round(size * times)) for size, times in zip(volume.shape, factor, strict=True)]
+    if math.prod(shape) > _MOST_VOXELS:
+        raise MedganError(
+            f"the result would have {' x '.join(map(str, shape))} voxels, more than {_MOST_VOXELS}",
+            hint="Ask for a smaller factor or a coarser spacing.",
+        )
+
+
+def _loaded(model: str | Path, device: str) -> Model | None:
+    """The model on its device; None for physics alone."""
+    from medgan.inference.model import load_model, require_task
+    from medgan.training.numerics import choose_device
+    from medgan.workflows.models import resolve_model
+
+    place = choose_device(device)
+    if str(model) == PHYSICS:
+        return None
+    loaded = load_model(resolve_model(model), place)
+    require_task(loaded, "super_resolution", "upscale")
+    return loaded
+
+
+def _write(volume: Volume, target: Path, *, source: str, model: Model | None) -> None:
+    """Write a scan and its sidecar, both or neither."""
+    from medgan.files import write_json
+    from medgan.io import write_volume
+
+    write_volume(volume, target)
+    sidecar = {
+        "source": source,
+        "history": list(volume.history),
+        "spacing_mm": [round(step, 6) for step in volume.spacing],
+        "model_sha256": model.sha256 if model else None,
+        "notice": "Upscaled by software for research; not for diagnosis.",
+    }
+    try:
+        write_json(sidecar_of(target), sidecar)
+    except MedganError:
+        target.unlink()
+        raise

@@ -10,6 +10,7 @@ faster on a CPU. With the Haar head the networks work on eight sub-bands at half
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +22,6 @@ from torch.nn import functional as F
 from medgan.geometry import Shape
 from medgan.networks.haar import haar, inverse_haar
 from medgan.networks.resample import Resample
-import itertools
 
 _SLOPE = 0.2
 _ACTIVATION_GAIN = math.sqrt(2 / (1 + _SLOPE**2))

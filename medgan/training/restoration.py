@@ -33,7 +33,7 @@ def acquisition_for(options: AcquisitionOptions, high_shape: Shape, high_spacing
     """The simulated scanner for high-resolution volumes of one shape (voxels) and spacing (mm)."""
     low_shape = low_shape_for(high_shape, options.factor)
     x, y, z = (
-        spacing * high / low * options.thickness
+        None if high == low else spacing * high / low * options.thickness
         for spacing, high, low in zip(high_spacing, high_shape, low_shape, strict=True)
     )
     return Acquisition.between(
@@ -74,6 +74,7 @@ class RestorationObjective:
             dense_blocks=network.dense_blocks,
             convolutions=network.convolutions,
             packing=network.packing,
+            residual_scale=network.residual_scale,
         )
         self.discriminator = PatchDiscriminator(width=recipe.super_resolution.adversarial.discriminator_width)
         for module in (self.restorer, self.discriminator):

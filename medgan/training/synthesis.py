@@ -134,8 +134,8 @@ class SynthesisObjective:
         return loss, reported
 
     def _steepness(self, both: Tensor, logits: Tensor) -> dict[str, Tensor]:
-        """The discriminator's mean squared gradients that the recipe penalises: "r1" at the real half of `both`, "r2" at
-        the generated one, in the form that the recipe asks for.
+        """The discriminator's mean squared gradients in the form that the recipe asks for: "r1" at the real half of
+        `both`, "r2" at the generated one.
         """
         options = self.recipe.synthesis.penalty
         half = len(both) // 2
@@ -175,4 +175,3 @@ class SynthesisObjective:
             "spacing": list(self.spacing),
         }
         return config, dict(average.state_dict())
-

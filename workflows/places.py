@@ -1,0 +1,69 @@
+"""Where results go: whether they can be written there is asked before the work, not after it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from medgan.errors import MedganError
+
+# What an operating system may refuse, and what helps; any other OSError is a defect of medgan.
+_ANOTHER = "Choose another path."
+_REFUSALS = {
+    errno.ENOSPC: ("the disk is full", "Free some space or choose another output folder."),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space or choose another output folder."),
+    errno.EACCES: ("no permission", "Change the permissions or choose another path."),
+    errno.EPERM: ("no permission", "Change the permissions or choose another path."),
+    errno.EROFS: ("the disk can only be read", _ANOTHER),
+    errno.ENOTDIR: ("a file stands where a folder is needed", _ANOTHER),
+    errno.EEXIST: ("a file stands where a folder is needed", _ANOTHER),
+    errno.EISDIR: ("a folder stands where a file is needed", _ANOTHER),
+    errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter one."),
+    errno.ELOOP: ("links lead in a circle", _ANOTHER),
+    errno.EIO: ("the disk reports an error", "Check the disk, and copy the file again from its source."),
+}
+
+
+def writable_folder(path: str | Path) -> Path:
+    """`path` as a Path, if it is a folder that can be written, or could be made. Nothing is made yet.
+
+    Raises:
+        MedganError: a file stands in the way, or permission is lacking.
+    """
+    path = Path(path)
+    nearest = path.absolute()
+    while not os.path.lexists(nearest):
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        in_the_way = "" if nearest == path.absolute() else f" ({nearest})"
+        raise MedganError(
+            f"a file stands where a folder is needed{in_the_way}", file=path, hint="Choose another output folder."
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise MedganError("no permission to write here", file=path, hint="Choose another output folder.")
+    return path
+
+
+def writable_file(path: str | Path, sources: Iterable[str | Path] = ()) -> Path:
+    """`path` as a Path, if a file can be written there without replacing one of the sources.
+
+    Raises:
+        MedganError: a folder stands there, its folder is none or cannot be written, or it is a source.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise MedganError("a folder stands where the file is to be written", file=path, hint="Choose another name.")
+    writable_folder(path.parent)
+    if path.exists() and any(path.samefile(source) for source in sources if Path(source).exists()):
+        raise MedganError("the output would replace the scan it is made from", file=path, hint="Choose another output.")
+    return path
+
+
+def refusal(error: OSError) -> MedganError | None:
+    """What an operating system refused, in words that help; None if it is nothing that a user can mend."""
+    if error.errno not in _REFUSALS:
+        return None
+    what, hint = _REFUSALS[error.errno]
+    return MedganError(what, file=error.filename, hint=hint)
