@@ -59,7 +59,11 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise MedganError(f"not readable as YAML ({error})", file=path) from error
     if not isinstance(content, dict):
-        raise MedganError("a recipe is a mapping of fields to values", file=path)
+        raise MedganError(
+            "a recipe is a mapping of fields to values",
+            file=path,
+            hint="Begin with a shipped one: medgan train --help lists them.",
+        )
     for assignment in overrides:
         _assign(content, assignment)
     return parse_recipe(content, source=path)

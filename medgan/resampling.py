@@ -147,7 +147,9 @@ def checked_shape(shape: Sequence[int]) -> Shape:
     """
     values = [int(value) for value in shape]
     if len(values) != 3 or min(values) < 1 or any(value != given for value, given in zip(values, shape, strict=True)):
-        raise MedganError(f"a shape is three positive whole numbers, this is {tuple(shape)}")
+        raise MedganError(
+            f"a shape is three positive whole numbers, this is {tuple(shape)}", hint="Write for example 128,160,128."
+        )
     x, y, z = values
     return x, y, z
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -56,3 +59,17 @@ def phantom_cohort(phantom_scans: Path, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("cohort") / "phantoms"
     prepare([phantom_scans], folder, spacing=(8, 8, 8), split=(0.6, 0.2, 0.2))
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 64 KiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    allowed = sys.platform.startswith("linux") and os.geteuid() == 0
+    if not allowed or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk takes root on Linux")
+    yield place
+    # Lazily: pytest keeps the exceptions that hold the last files open.
+    subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -46,7 +46,9 @@ def held_out(cohort: Cohort) -> tuple[ScanRecord, ...]:
     records = cohort.split("test") or cohort.split("validation")
     if not records:
         raise MedganError(
-            "the cohort has no held-out scans to evaluate on", file=cohort.folder, hint="Prepare it with a --split."
+            "the cohort has no held-out scans to evaluate on",
+            file=cohort.folder,
+            hint="Prepare it with a --split such as 0.8,0.1,0.1.",
         )
     return records
 

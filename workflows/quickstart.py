@@ -259,12 +259,12 @@ def closing_words(summary: dict[str, Any]) -> str:
             f"Synthetic scans   {summary['synthetic_scans']}",
             f"                  KID {summary['kid_ratio_to_untrained']:.1f} times lower than an untrained generator's",
             f"Report            {summary['report']}",
-            f"Tracked runs      {summary['store']}",
+            f"Tracked runs      {summary['tracking_store']}",
             f"Took              {summary['seconds']:.0f} s",
             "",
             "Try next:",
             f"  medgan generate {run} -n 4 --seed 1 --out more-scans",
             f"  medgan upscale your_scan.nii.gz --model {summary['runs'][0]} --out sharper.nii.gz",
-            f"  mlflow ui --backend-store-uri sqlite:///{summary['store']}",
+            f"  mlflow ui --backend-store-uri sqlite:///{summary['tracking_store']}",
         ]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,6 +54,13 @@ class RunFolder:
     def figures(self) -> Path:
         """The figures of the evaluation after training, as JSON."""
         return self.path / "figures.json"
+
+    def abandon(self) -> None:
+        """Take back a run that could not begin; what else stands in its folder stays."""
+        self.recipe.unlink(missing_ok=True)
+        for place in (self.checkpoints, self.path):
+            with contextlib.suppress(OSError):  # which is raised where the folder is not empty
+                place.rmdir()
 
 
 def resolved_recipe(

@@ -77,6 +77,7 @@ def train(
     from medgan.data.cohort import Cohort
     from medgan.tracking import tracked
     from medgan.training.numerics import choose_device
+    from medgan.workflows.assess import held_out
 
     reporter = reporter or Reporter()
     cohort = Cohort.load(data)
@@ -87,15 +88,22 @@ def train(
         folder, recipe, record = existing_run(resume, recipe_name, cohort, wanted)
     else:
         recipe = resolved_recipe(recipe_name, overrides, steps=steps, seed=seed)
-    # Built before the folder is made: a cohort that the networks cannot take leaves nothing behind.
+    # Before the folder is made: a cohort that cannot be learned from or evaluated on leaves nothing behind.
     objective = build_objective(recipe, cohort, place)
+    batches = CohortBatches(recipe, cohort)
+    held_out(cohort)
     if resume is None:
         folder, record = new_run(recipe, recipe_name, out), {}
 
-    tracker = _open_tracker(folder, recipe, recipe_name, cohort, record.get("run_id"))
+    try:
+        tracker = _open_tracker(folder, recipe, recipe_name, cohort, record.get("run_id"))
+    except MedganError:
+        if resume is None:
+            folder.abandon()
+        raise
     with tracked(tracker):
         write_record(folder, recipe_name=recipe_name, run_id=tracker.run_id, cohort=cohort)
-        trainer = _trainer(folder, recipe, objective, cohort, place, tracker, reporter)
+        trainer = _trainer(folder, recipe, objective, batches, cohort, place, tracker, reporter)
         if resume is not None:
             trainer.resume()
             reporter.say(f"Resumed at step {trainer.step} from {folder.checkpoints}")
@@ -199,6 +207,7 @@ def _trainer(
     folder: RunFolder,
     recipe: AnyRecipe,
     objective: Objective,
+    batches: CohortBatches,
     cohort: Cohort,
     device: torch.device,
     tracker: Tracker,
@@ -225,7 +234,7 @@ def _trainer(
 
     return Trainer(
         objective,
-        CohortBatches(recipe, cohort),
+        batches,
         recipe.training,
         device=device,
         checkpoints=folder.checkpoints,

@@ -186,8 +186,11 @@ def _sorted_out(
         else:
             kept[source] = result
     if not kept:
-        reasons = "; ".join(f"{path.name}: {reason}" for path, reason in failures[:3])
-        raise MedganError(f"none of the {len(failures)} scans can be used ({reasons})")
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in failures[:3])
+        raise MedganError(
+            f"none of the {len(failures)} scans can be used ({reasons})",
+            hint="medgan inspect says more about each of them.",
+        )
     return kept, failures
 
 

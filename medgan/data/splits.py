@@ -51,7 +51,7 @@ def split_subjects(
         raise MedganError(
             f"{_counted(len(free), 'subject')} ({known}) cannot be split into {' and '.join(wanted)}, "
             f"at least {len(wanted)} are needed",
-            hint="Add scans, ask for fewer parts (such as 1,0,0) or name the subjects in a participants.tsv.",
+            hint="Add scans, ask for fewer parts (such as 0.8,0,0.2) or name the subjects in a participants.tsv.",
         )
     sizes = _sizes(len(free), fractions)
     names = [name for name, size in zip(SPLITS, sizes, strict=True) for _ in range(size)]

@@ -227,11 +227,17 @@ def _stored(image: SpatialImage) -> tuple[NDArray[Any], float, float]:
     if stored.dtype.kind == "c":
         raise MedganError(f"the voxels are complex numbers ({stored.dtype})", hint="Save the magnitude or the phase.")
     if stored.ndim < 3:
-        raise MedganError(f"the image has {stored.ndim} dimensions, shape {stored.shape}: three are needed")
+        raise MedganError(
+            f"the image has {stored.ndim} dimensions, shape {stored.shape}: three are needed",
+            hint="Stack the slices into one volume first; DICOM slices in one folder are read as one.",
+        )
     while stored.ndim > 3 and stored.shape[-1] == 1:
         stored = stored[..., 0]
     if stored.ndim > 4:
-        raise MedganError(f"the image has {stored.ndim} dimensions, shape {stored.shape}: three or four are needed")
+        raise MedganError(
+            f"the image has {stored.ndim} dimensions, shape {stored.shape}: three or four are needed",
+            hint="Save one volume of it as a file of its own.",
+        )
     return stored.astype(stored.dtype.newbyteorder("="), copy=False), slope, intercept
 
 
@@ -241,7 +247,7 @@ def _chosen(stored: NDArray[Any], index: int | None) -> tuple[NDArray[Any], str 
     if index is None and count > 1:
         raise MedganError(
             f"a 4D image of {count} volumes (shape {stored.shape}), and one is needed",
-            hint=f"Choose one by its index, from 0 to {count - 1}.",
+            hint=f"Take one out, from 0 to {count - 1}: medgan convert INPUT OUTPUT --index 0.",
         )
     if index is not None and not 0 <= index < count:
         raise MedganError(f"there is no volume {index}: the image has {count}", hint=f"Choose from 0 to {count - 1}.")

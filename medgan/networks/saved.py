@@ -1,8 +1,7 @@
 """Models on disk: `config.json` and `weights.safetensors` in one folder, no pickles.
 
 The configuration holds all that is needed to rebuild the network and to use it rightly: its name and arguments,
-    normalisation, spacing,
-labels, and where it came from.
+normalisation, spacing, labels, and where it came from.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch import contiguous_format as CONTIGUOUS
 
 from medgan.errors import MedganError, nearest
 from medgan.files import atomic_path, read_json, sha256_of
@@ -47,7 +47,7 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 def save_model(folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Path:
     """Write a model folder, whole or not at all; `weights` may live on any device."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     missing = [key for key in _REQUIRED if key not in config]
     if missing:
@@ -55,9 +55,10 @@ def save_model(folder: str | Path, config: Mapping[str, Any], weights: Mapping[s
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         (temporary / CONFIG).write_text(json.dumps(dict(config), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, str(temporary / WEIGHTS)
-        )
+        # The format stores no tensor twice, so those that share memory are copied. Written as bytes, because the
+        # library's own writer reports a full disk as an error of its own.
+        separate = {name: tensor.detach().cpu().clone(memory_format=CONTIGUOUS) for name, tensor in weights.items()}
+        (temporary / WEIGHTS).write_bytes(save(separate))
     return Path(folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> Path:
     """Write `state` (which names its "step") and remove all but the newest checkpoints."""
     path = checkpoint_path(folder, state["step"])
     with atomic_path(path) as temporary:
-        torch.save({"format": FORMAT, **state}, temporary)
+        # Through memory: torch's own writer reports a full disk as an error of its archive.
+        content = io.BytesIO()
+        torch.save({"format": FORMAT, **state}, content)
+        temporary.write_bytes(content.getbuffer())
     for old in sorted(folder.glob("step-*.pt"))[:-_KEPT]:
         old.unlink()
     return path

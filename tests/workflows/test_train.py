@@ -145,6 +145,64 @@ def test_a_termination_signal_leaves_a_checkpoint_and_the_status_killed(phantom_
     assert not [path for path in out.rglob("*") if path.name.startswith(".tmp-")]
 
 
+def test_a_cohort_without_a_needed_split_is_refused_before_anything_is_written(
+    phantom_scans: Path, tmp_path: Path
+) -> None:
+    from medgan.data.prepare import prepare
+
+    for name, split, message in (
+        ("all-train", (1, 0, 0), "no held-out scans"),
+        ("all-test", (0, 0, 1), "no scan in its split 'train'"),
+    ):
+        prepare([phantom_scans], tmp_path / name, spacing=(8, 8, 8), split=split)
+        for task in TINY:
+            with pytest.raises(MedganError, match=message):
+                _train(task, tmp_path / name, tmp_path / "runs" / "run")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_store_that_cannot_be_used_leaves_no_run(phantom_cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("not a database at all")
+    with pytest.raises(MedganError, match="no SQLite database"):
+        _train("synthesis", phantom_cohort, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes.txt").write_text("mine")
+    with pytest.raises(MedganError, match="no SQLite database"):
+        _train("synthesis", phantom_cohort, tmp_path / "used")
+    assert [path.name for path in (tmp_path / "used").iterdir()] == ["notes.txt"]
+
+
+def test_a_full_disk_stops_with_one_message_and_no_torn_checkpoint(phantom_cohort: Path, small_disk: Path) -> None:
+    name, overrides = TINY["synthesis"]
+    with pytest.raises(MedganError, match="the disk is full"):
+        train(
+            name,
+            phantom_cohort,
+            overrides=[*overrides, *ALWAYS, "tracking.enabled=false"],
+            steps=6,
+            out=small_disk / "run",
+            device="cpu",
+        )
+    assert sorted(path.name for path in (small_disk / "run").iterdir()) == ["checkpoints", "recipe.yaml", "run.json"]
+    assert not list((small_disk / "run" / "checkpoints").iterdir())
+
+
+def test_fidelity_alone_exports_a_usable_model(phantom_cohort: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    name, overrides = TINY["super_resolution"]
+    chosen = [text for text in overrides if "adversarial.images" not in text]
+    chosen += ["super_resolution.adversarial.images=0", "tracking.enabled=false", *ALWAYS]
+    outcome = train(name, phantom_cohort, overrides=chosen, steps=2, out=tmp_path / "run", device="cpu")
+    weights = load_file(outcome.folder / "model" / "weights.safetensors")
+    ends = {
+        end: {key.partition(".")[2] for key in weights if key.startswith(end)} for end in ("fidelity", "perceptual")
+    }
+    assert ends["fidelity"] == ends["perceptual"] != set()
+    assert "perceptual" not in outcome.figures["mean"]
+
+
 def test_a_run_is_resumed_only_as_what_it_is(
     straight: tuple[str, TrainingOutcome], phantom_cohort: Path, phantom_scans: Path, tmp_path: Path
 ) -> None:
