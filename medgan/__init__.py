@@ -14,18 +14,45 @@ __version__ = "0.1.0"
 _HOMES = {
     "MedganError": "medgan.errors",
     "Volume": "medgan.volume",
+    "evaluate_restoration_files": "medgan.workflows.evaluate",
+    "evaluate_synthesis_files": "medgan.workflows.evaluate",
+    "generate_scans": "medgan.workflows.generate",
     "load_recipe": "medgan.recipe_files",
+    "prepare": "medgan.data.prepare",
+    "quickstart": "medgan.workflows.quickstart",
     "read_volume": "medgan.io",
+    "train": "medgan.workflows.train",
+    "upscale_scans": "medgan.workflows.upscale",
     "write_volume": "medgan.io",
 }
 
 if TYPE_CHECKING:
+    from medgan.data.prepare import prepare
     from medgan.errors import MedganError
     from medgan.io import read_volume, write_volume
     from medgan.recipe_files import load_recipe
     from medgan.volume import Volume
+    from medgan.workflows.evaluate import evaluate_restoration_files, evaluate_synthesis_files
+    from medgan.workflows.generate import generate_scans
+    from medgan.workflows.quickstart import quickstart
+    from medgan.workflows.train import train
+    from medgan.workflows.upscale import upscale_scans
 
-__all__ = ["MedganError", "Volume", "__version__", "load_recipe", "read_volume", "write_volume"]
+__all__ = [
+    "MedganError",
+    "Volume",
+    "__version__",
+    "evaluate_restoration_files",
+    "evaluate_synthesis_files",
+    "generate_scans",
+    "load_recipe",
+    "prepare",
+    "quickstart",
+    "read_volume",
+    "train",
+    "upscale_scans",
+    "write_volume",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -222,8 +222,8 @@ class SuperResolutionOptions(_Options):
 
     patch: Shape = (48, 48, 48)
     """Voxels of a high-resolution training patch; shrunk to the scan along an axis that is shorter."""
-    fidelity_loss: Literal["l1", "charbonnier"] = "l1"
-    """Distance between restored and true patch."""
+    fidelity_loss: Literal["l1", "l2", "charbonnier"] = "l1"
+    """Distance between restored and true patch; l2 (mean square) is what PSNR measures, l1 keeps edges crisper."""
     pretraining: PretrainingStage = PretrainingStage()
     """The fidelity stage."""
     adversarial: AdversarialStage = AdversarialStage()

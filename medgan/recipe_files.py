@@ -62,7 +62,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
         raise MedganError(
             "a recipe is a mapping of fields to values",
             file=path,
-            hint="Begin with a shipped one: medgan train --help lists them.",
+            hint="Begin with a shipped one: `medgan recipes` lists them.",
         )
     for assignment in overrides:
         _assign(content, assignment)

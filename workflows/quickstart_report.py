@@ -54,7 +54,7 @@ def write_quickstart_report(
         Picture(
             sample_grid(real, synthetic),
             "Mid-planes of real and synthetic scans",
-            "Real scans of the coarse cohort, then synthetic ones; they show no real person.",
+            "Real scans of the coarse cohort, then synthetic ones, which show no real person; each in its own grey scale.",
         ),
         Heading("Where everything is"),
         Table(

@@ -131,7 +131,9 @@ def synthesis_blocks(figures: dict[str, Any], real: Sequence[Volume], synthetic:
             "These scans show no real person."
         ),
         Picture(
-            sample_grid(real, synthetic), "Mid-planes of real and synthetic scans", "Real scans, then synthetic ones."
+            sample_grid(real, synthetic),
+            "Mid-planes of real and synthetic scans",
+            "Real scans, then synthetic ones, each in its own grey scale.",
         ),
         Table(
             ["Measure", "Synthetic", "Real", "Reference"],

@@ -69,7 +69,9 @@ def midplanes(
 
 
 def sample_grid(real: Sequence[Volume], synthetic: Sequence[Volume], *, most: int = 6) -> bytes:
-    """Mid-planes of real scans beside those of synthetic ones, in one grey scale.
+    """Mid-planes of real scans beside those of synthetic ones, each scan in a grey scale of its own.
+
+    MRI intensities have no unit: scans of several scanners in one grey scale would show little but their gains.
 
     Args:
         real: the first `most` are drawn.
@@ -84,10 +86,9 @@ def sample_grid(real: Sequence[Volume], synthetic: Sequence[Volume], *, most: in
     """
     if not real or not synthetic:
         raise MedganError("a comparison needs at least one real and one synthetic scan", hint="Give both.")
-    low, high = common_window([*real[:most], *synthetic[:most]])
     bands = [
         [
-            _Column(f"{kind} {n + 1}", midplane_images(volume), "gray", low, high)
+            _Column(f"{kind} {n + 1}", midplane_images(volume), "gray", *common_window([volume]))
             for n, volume in enumerate(volumes[:most])
         ]
         for kind, volumes in (("real", real), ("synthetic", synthetic))

@@ -162,6 +162,8 @@ class RestorationObjective:
 
     def _distance(self, restored: Tensor, truth: Tensor) -> Tensor:
         difference = restored.float() - truth
+        if self.recipe.super_resolution.fidelity_loss == "l2":
+            return difference.square().mean()
         if self.recipe.super_resolution.fidelity_loss == "charbonnier":
             return (difference.square() + 1e-6).sqrt().mean()
         return difference.abs().mean()
