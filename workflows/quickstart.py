@@ -228,6 +228,7 @@ def _concluded(
 
     summary: dict[str, Any] = {
         "data": "virtual subjects from the MNI152 template" if data is None else str(data),
+        "virtual": data is None,
         "psnr_gain_db": round(sharpener.figures["psnr_gain_db"], 3),
         "physics_gain_db": round(sharpener.figures["physics_gain_db"], 3),
         "kid_ratio_to_untrained": round(generator.figures["kid_ratio_to_untrained"], 2),

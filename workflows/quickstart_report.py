@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from medgan.workflows.quickstart import Tour
     from medgan.workflows.train import TrainingOutcome
 
+_VIRTUAL = (
+    "Virtual subjects are warps of one average brain. They are alike, without skull and noise of real scanners, and so "
+    "easier to restore and to imitate than patients: read these figures as proof that everything works, and try "
+    "--data with scans of your own."
+)
+
 
 def write_quickstart_report(
     tour: Tour,
@@ -26,6 +32,7 @@ def write_quickstart_report(
     from medgan.report.html import Block, Commands, Heading, KeyFigures, Picture, Table, Text, write_report
     from medgan.workflows.report_blocks import METHODS, restoration_key_figures, synthesis_key_figures
 
+    is_virtual = summary["virtual"]
     low, upscaled, truth = (read_volume(scans[name]) for name in ("low", "upscaled", "truth"))
     real = [coarse.volume(record) for record in coarse.split("train")[:6]]
     synthetic = [read_volume(path) for path in sorted(tour.synthetic.glob("*.nii.gz"))[:6]]
@@ -33,7 +40,7 @@ def write_quickstart_report(
     spacing = " × ".join(f"{step:.3g}" for step in coarse.spacing)
     rows = [[METHODS[name], values["psnr_db"], values["ssim"]] for name, values in sharpener.figures["mean"].items()]
     again = f"medgan quickstart --out {tour.out}-again"
-    if "virtual" not in str(summary["data"]):
+    if not is_virtual:
         again += f" --data {summary['data']}"
     blocks: list[Block] = [
         KeyFigures([*restoration_key_figures(sharpener.figures)[:2], *synthesis_key_figures(generator.figures)[1:]]),
@@ -43,6 +50,7 @@ def write_quickstart_report(
             "is what two CPU cores learn in two minutes. On a GPU the same commands with the recipes "
             "super_resolution/esrgan3d and synthesis/r3gan train networks of useful size."
         ),
+        *([Text(_VIRTUAL)] if is_virtual else []),
         Heading("A held-out scan, upscaled"),
         Picture(
             midplanes([("Low resolution", low), ("Upscaled", upscaled), ("Truth", truth)]),
@@ -54,7 +62,7 @@ def write_quickstart_report(
         Picture(
             sample_grid(real, synthetic),
             "Mid-planes of real and synthetic scans",
-            "Real scans of the coarse cohort, then synthetic ones, which show no real person; each in its own grey scale.",
+            "Real scans of the coarse cohort, then synthetic ones; these show no real person. Grey scales per scan.",
         ),
         Heading("Where everything is"),
         Table(
