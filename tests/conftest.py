@@ -11,8 +11,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from medgan.volume import Volume
+
+# How long an example takes depends on what else the machine does; it is no property of the code.
+settings.register_profile("medgan")
+settings.load_profile("medgan")
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,7 @@ def test_interpolating_an_unchanged_axis_changes_nothing_along_it() -> None:
     np.testing.assert_allclose(stretched[..., 1::3], array, atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     old=st.tuples(*[st.integers(2, 12)] * 3),
     new=st.tuples(*[st.integers(1, 12)] * 3),

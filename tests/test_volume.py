@@ -125,7 +125,7 @@ def test_with_data_keeps_the_place_and_adds_to_the_history() -> None:
         volume.with_data(ramp((3, 4, 6)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     angles=st.tuples(*[st.floats(-3.1, 3.1)] * 3),
     wanted=st.sampled_from(ORIENTATIONS),

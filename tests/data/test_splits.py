@@ -17,7 +17,7 @@ def test_sizes_follow_the_fractions() -> None:
     assert Counter(split_subjects(PEOPLE, (0.5, 0.5, 0), 0, {}).values()) == {"train": 20, "validation": 20}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     count=st.integers(3, 60),
     weights=st.tuples(*[st.integers(1, 50)] * 3),

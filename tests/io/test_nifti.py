@@ -192,7 +192,7 @@ def test_volumes_of_other_origin_get_both_forms(tmp_path: Path, metadata, code: 
     np.testing.assert_allclose(back.header.get_qform(), OBLIQUE, atol=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     angles=st.tuples(*[st.floats(-3.1, 3.1)] * 3),
     spacing=st.tuples(*[st.floats(0.1, 12)] * 3),
