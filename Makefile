@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-slow lint format benchmark clean
+.PHONY: quickstart test test-slow coverage lint format benchmark clean
 
 quickstart: .venv/installed
 	$(BIN)/medgan quickstart --out quickstart $(if $(DATA),--data $(DATA))
@@ -12,6 +12,9 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	$(BIN)/pytest -m "slow and not gpu"
+
+coverage: .venv/installed
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
 
 lint: .venv/installed
 	$(BIN)/ruff check .
