@@ -57,14 +57,13 @@ def restoration_blocks(figures: dict[str, Any], volumes: dict[str, list[Volume]]
     from medgan.report.figures import midplanes
 
     low, truth = volumes["low"][0], volumes["truth"][0]
-    columns = [("Low resolution", low)]
-    columns += [(title, volumes[name][0]) for name, title in METHODS.items() if name in volumes and name != "linear"]
-    columns.append(("Truth", truth))
-    differences = [
-        (f"{METHODS[name]} minus truth", truth.with_data(volumes[name][0].as_float() - truth.as_float()))
-        for name in ("cubic", "fidelity")
+    shown = {name: volumes[name][0] for name in ("cubic", "physics", "fidelity")}
+    titles = {"cubic": "Cubic B-spline", "physics": "Physics inverse", "fidelity": "Network"}
+    scans_drawn = [("Low resolution", low), *((titles[name], scan) for name, scan in shown.items()), ("Truth", truth)]
+    errors = [
+        (f"{titles[name]} minus truth", truth.with_data(scan.as_float() - truth.as_float()))
+        for name, scan in shown.items()
     ]
-    short = [(title.replace(" interpolation", "").replace(", no learning", ""), volume) for title, volume in columns]
     factor = " × ".join(f"{f:g}" for f in figures["factor"])
     rows = [
         [METHODS[name], values["psnr_db"], values["psnr_whole_db"], values["ssim"]]
@@ -77,7 +76,6 @@ def restoration_blocks(figures: dict[str, Any], volumes: dict[str, list[Volume]]
         "Foreground: the head or body, widened by a voxel. Data range: 0.5th to 99.5th percentile of the truth "
         f"({min(ranges):.4g} to {max(ranges):.4g} in the scans' units)."
     )
-    picture = midplanes(short, differences=[(title.split(",")[0], volume) for title, volume in differences])
     return [
         Heading("Super-resolution of held-out scans"),
         Text(
@@ -85,7 +83,14 @@ def restoration_blocks(figures: dict[str, Any], volumes: dict[str, list[Volume]]
             "brought back to the original grid. Their true voxels are known, so every method can be measured."
         ),
         Picture(
-            picture, "Mid-planes of low-resolution, restored and true scan", "A scan that no training step has seen."
+            midplanes(scans_drawn),
+            "Mid-planes of low-resolution, interpolated, restored and true scan",
+            "A scan that no training step has seen; the network at fidelity 1.",
+        ),
+        Picture(
+            midplanes([("Truth", truth)], differences=errors),
+            "Mid-planes of the true scan and of what each method gets wrong",
+            "Where each method errs, in one colour scale and in the scan's units.",
         ),
         Table(["Method", "PSNR, foreground (dB)", "PSNR, whole (dB)", "SSIM, foreground"], rows, caption),
     ]
