@@ -7,6 +7,8 @@ order).
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -124,15 +126,22 @@ class Cohort:
             MedganError: the array is missing or is not what the manifest says.
         """
         path = self.folder / record.voxels
+        # The header is compared, not parsed: numpy parses it by the ast module, which fails at random when two threads
+        # of one process use it at a time (CPython 3.11).
+        header = _array_header(record.prepared_shape)
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            with path.open("rb") as stream:
+                is_expected = stream.read(len(header)) == header
+            if is_expected:
+                return np.memmap(path, np.float32, mode="r", offset=len(header), shape=record.prepared_shape)
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise MedganError(f"the prepared voxels cannot be read ({error})", file=path, hint=_AGAIN) from error
-        if array.shape != record.prepared_shape or array.dtype != np.float32:
-            raise MedganError(
-                f"expected {record.prepared_shape} float32, found {array.shape} {array.dtype}", file=path, hint=_AGAIN
-            )
-        return array
+        raise MedganError(
+            f"expected {record.prepared_shape} float32 in C order, found {found.shape} {found.dtype}",
+            file=path,
+            hint=_AGAIN,
+        )
 
     def volume(self, record: ScanRecord) -> Volume:
         """A scan's prepared voxels in memory with their place in space."""
@@ -141,6 +150,14 @@ class Cohort:
 
 
 _AGAIN = "Prepare the cohort again."
+
+
+@functools.cache
+def _array_header(shape: Shape) -> bytes:
+    """How a .npy file begins that `numpy.save` makes of a C-ordered float32 array."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return header.getvalue()
 
 
 def write_manifest(folder: Path, records: Iterable[ScanRecord]) -> None:

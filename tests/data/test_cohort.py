@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +71,23 @@ def test_missing_or_damaged_voxels_are_explained(cohort: Cohort) -> None:
     file.unlink()
     with pytest.raises(MedganError, match="Prepare the cohort again"):
         cohort.volume(record)
+
+
+def test_threads_may_open_voxels_at_the_same_time(cohort: Cohort) -> None:
+    expected = [float(cohort.voxels(record).sum()) for record in cohort.records]
+
+    def yield_to_other_threads(_phase: str, _information: dict) -> None:
+        time.sleep(0)
+
+    # Threads change places at garbage collections only while C code runs; frequent ones make rare accidents certain.
+    threshold = gc.get_threshold()
+    gc.callbacks.append(yield_to_other_threads)
+    gc.set_threshold(20)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(100):
+                sums = list(pool.map(lambda record: float(cohort.voxels(record).sum()), cohort.records))
+                assert sums == expected
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(yield_to_other_threads)
