@@ -21,6 +21,7 @@ _HOMES = {
     "prepare": "medgan.data.prepare",
     "quickstart": "medgan.workflows.quickstart",
     "read_volume": "medgan.io",
+    "run_node": "medgan.workflows.node",
     "train": "medgan.workflows.train",
     "upscale_scans": "medgan.workflows.upscale",
     "write_volume": "medgan.io",
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from medgan.volume import Volume
     from medgan.workflows.evaluate import evaluate_restoration_files, evaluate_synthesis_files
     from medgan.workflows.generate import generate_scans
+    from medgan.workflows.node import run_node
     from medgan.workflows.quickstart import quickstart
     from medgan.workflows.train import train
     from medgan.workflows.upscale import upscale_scans
@@ -49,6 +51,7 @@ __all__ = [
     "prepare",
     "quickstart",
     "read_volume",
+    "run_node",
     "train",
     "upscale_scans",
     "write_volume",

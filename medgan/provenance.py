@@ -1,4 +1,8 @@
-"""What produced a result: code, environment, machine, command and seeds, without names of people or places."""
+"""What produced a result: code, environment, machine, command and seeds, without names of people or places.
+
+Folders and data files are often called by patients, and tables in a repository list them. So of a repository only files
+that hold code or settings are described, and of paths on the command line only the names of such files.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -18,6 +23,7 @@ DIFF_LIMIT = 1 << 20
 """Most characters of a working tree's diff that are kept."""
 
 _GIT_SECONDS = 20.0
+_CODE = (".py", ".pyi", ".sh", ".yaml", ".yml", ".toml", ".cfg", ".ini")
 _STACK = ("torch", "monai", "numpy", "scipy", "nibabel", "pydicom", "mlflow")
 
 
@@ -30,9 +36,9 @@ class Provenance:
         medgan_commit: the commit of medgan's own source tree when it runs from one, with "-dirty" when changed.
         git_commit: the last commit of the user's repository, full hash; None where there is none.
         git_dirty: whether tracked files differ from that commit or untracked ones lie beside them.
-        git_diff: the tracked files' changes as a patch, at most `DIFF_LIMIT` characters.
+        git_diff: the changes of tracked code and settings as a patch, at most `DIFF_LIMIT` characters.
         git_diff_truncated: whether `git_diff` was cut.
-        git_untracked: the untracked files, relative to the root of the repository, at most 200.
+        git_untracked: the names of untracked code and settings, without their folders, at most 200.
         git_problem: why git could not say, or None.
         python: the interpreter's version.
         versions: the versions of the main libraries; one that is not installed is left out.
@@ -44,7 +50,7 @@ class Provenance:
         device: what computes, such as "NVIDIA H100" or "cpu".
         numerics: what decides whether a result repeats bit for bit: CUDA and cuDNN versions, TF32, determinism, ranks,
             threads. Only what torch says of itself when it is loaded already.
-        command: the command line; paths are reduced to their last name.
+        command: the command line; a path is written as "PATH", or as its last name if it is code or settings.
         seeds: the seeds by name.
     """
 
@@ -104,21 +110,33 @@ def collect(
         cores=usable_cores(),
         device=device or _device_name(),
         numerics=_numerics(),
-        command=tuple(without_paths(argument) for argument in (sys.argv if arguments is None else arguments)),
+        command=_without_paths(sys.argv if arguments is None else arguments),
         seeds=dict(seeds or {}),
     )
 
 
 def without_paths(argument: str) -> str:
-    """A command-line argument with every path in it reduced to its last name.
+    """A command-line argument with every path in it written as "PATH", or as its last name if that is code or settings.
 
-    What counts as a path: whatever is absolute, starts at a home folder, climbs with "..", or exists on this machine.
-    Recipe names such as `synthesis/r3gan` and URIs stay whole. The value of `name=value` is treated alike.
+    What counts as a path: whatever is absolute, starts at a home folder, climbs with "..", or exists on this machine in
+    a folder. Recipe names such as `synthesis/r3gan` and URIs stay whole. The value of `name=value` is treated alike.
     """
     name, equals, value = argument.partition("=")
     if equals and not _is_path(argument):
         return f"{name}={without_paths(value)}"
-    return _last_name(argument) if _is_path(argument) else argument
+    return _last_name_of_code(argument) if _is_path(argument) else argument
+
+
+def _without_paths(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The program's name and its arguments without paths; an option's value is one too if it is the name of a file or
+    folder right here."""
+    if not arguments:
+        return ()
+    written = [_last_name(arguments[0])]
+    for before, argument in pairwise(arguments):
+        is_path = before.startswith("-") and os.path.lexists(argument)
+        written.append(_last_name_of_code(argument) if is_path else without_paths(argument))
+    return tuple(written)
 
 
 def installed_packages() -> tuple[str, ...]:
@@ -156,13 +174,15 @@ def _git_facts(folder: Path) -> dict[str, Any]:
     listing, diff = "", ""
     if problem is None:
         listing, _ = _git(folder, "status", "--porcelain", "-z", "--untracked-files=normal")
-        diff, _ = _git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv")
+        code = [f":(top,icase,glob)**/*{suffix}" for suffix in _CODE]
+        diff, _ = _git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv", "--", *code)
+    untracked = {_last_name(line[3:]) for line in listing.split("\0") if line.startswith("??")}
     return {
         "git_commit": commit.strip() or None,
         "git_dirty": bool(listing),
         "git_diff": diff[:DIFF_LIMIT],
         "git_diff_truncated": len(diff) > DIFF_LIMIT,
-        "git_untracked": tuple(line[3:] for line in listing.split("\0") if line.startswith("??"))[:200],
+        "git_untracked": tuple(sorted(filter(_is_code, untracked)))[:200],
         "git_problem": problem,
     }
 
@@ -249,6 +269,15 @@ def _is_path(text: str) -> bool:
         return True
     parts = re.split(r"[/\\]", text)
     return len(parts) > 1 and (".." in parts or os.path.lexists(text))
+
+
+def _last_name_of_code(path: str) -> str:
+    name = _last_name(path)
+    return name if _is_code(name) else "PATH"
+
+
+def _is_code(name: str) -> bool:
+    return name.lower().endswith(_CODE)
 
 
 def _last_name(path: str) -> str:

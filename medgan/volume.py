@@ -156,11 +156,12 @@ class Volume:
 
     @classmethod
     def from_metatensor(cls, tensor: MetaTensor) -> Volume:
-        """From a MONAI MetaTensor of shape (C, X, Y, Z)."""
+        """From a MONAI MetaTensor of shape (C, X, Y, Z), made by `to_metatensor` or read by medgan's MONAI reader."""
+        history = tensor.meta.get("medgan_history", ())
         return cls(
             data=tensor.detach().cpu().numpy().copy(),
             affine=tensor.affine.detach().cpu().numpy().astype(np.float64),
-            history=tuple(tensor.meta.get("medgan_history", ())),
+            history=tuple(history.split("\n") if isinstance(history, str) and history else history),
             metadata=tensor.meta.get("medgan_metadata", {}),
         )
 

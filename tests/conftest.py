@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -64,6 +65,21 @@ def phantom_cohort(phantom_scans: Path, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("cohort") / "phantoms"
     prepare([phantom_scans], folder, spacing=(8, 8, 8), split=(0.6, 0.2, 0.2))
     return folder
+
+
+@pytest.fixture(scope="session")
+def dicom_errors() -> Callable[[Path], list[str]]:
+    """What dciodvfy of David Clunie's dicom3tools finds wrong with a DICOM file: its errors, not its warnings."""
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not installed (Debian: apt-get install dicom3tools)")
+
+    def errors(path: Path) -> list[str]:
+        answer = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace")
+        # Synthetic Data came into the standard in 2023, after the tool's last release.
+        unknown = "(0x0008,0x001c)"
+        return [line for line in answer.stderr.splitlines() if line.startswith("Error") and unknown not in line]
+
+    return errors
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_the_record_is_plain_json_and_names_nobody(tmp_path: Path) -> None:
     assert "anna" not in text
     assert platform.node() not in (*record["host"], record["platform"])
     assert len(record["host"]) == 12
-    assert record["command"] == ["medgan", "train", "--data", "cohort", "--out=one"]
+    assert record["command"] == ["medgan", "train", "--data", "PATH", "--out=PATH"]
     assert record["seeds"] == {"torch": 3, "numpy": 4}
     assert record["device"] == "NVIDIA H100"
 
@@ -131,25 +131,48 @@ def test_the_commit_of_medgan_itself_is_known_in_a_source_tree() -> None:
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
-        ("/data/patients/anna", "anna"),
-        ("~/cohort/", "cohort"),
-        ("../elsewhere/cohort", "cohort"),
-        ("--out=/data/runs/one", "--out=one"),
-        ("C:\\Users\\anna\\cohort", "cohort"),
+        ("/data/patients/anna", "PATH"),
+        ("~/cohort/", "PATH"),
+        ("../elsewhere/cohort", "PATH"),
+        ("--out=/data/runs/one", "--out=PATH"),
+        ("C:\\Users\\anna\\cohort", "PATH"),
+        ("/home/anna/recipes/mine.yaml", "mine.yaml"),
         ("synthesis/r3gan", "synthesis/r3gan"),
         ("training.lr=2e-4", "training.lr=2e-4"),
         ("runs:/abc/model", "runs:/abc/model"),
         ("--seed", "--seed"),
         ("", ""),
-        ("/", "/"),
+        ("/", "PATH"),
     ],
 )
-def test_paths_are_reduced_to_names(argument: str, expected: str) -> None:
+def test_of_paths_only_the_names_of_code_are_kept(argument: str, expected: str) -> None:
     assert without_paths(argument) == expected
 
 
 def test_a_relative_path_that_exists_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "patients" / "anna").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert without_paths("patients/anna") == "anna"
+    assert without_paths("patients/anna") == "PATH"
     assert without_paths("patients/berta") == "patients/berta"
+
+
+def test_the_value_of_an_option_is_a_path_if_it_exists_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("anna", "train"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = ["/opt/bin/medgan", "train", "synthesis/r3gan", "--data", "anna", "--seed", "1"]
+    assert collect(arguments=given).command == ("medgan", "train", "synthesis/r3gan", "--data", "PATH", "--seed", "1")
+
+
+def test_of_a_repository_only_code_is_described(repository: Path) -> None:
+    (repository / "participants.tsv").write_text("nobody\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "second")
+    (repository / "participants.tsv").write_text("anna\n")
+    (repository / "anna").mkdir()
+    (repository / "anna" / "look.py").write_text("")
+    (repository / "anna.nii.gz").write_text("")
+    found = collect(repository)
+    assert found.git_dirty
+    assert found.git_diff == ""
+    assert "anna" not in repr(found)

@@ -103,13 +103,13 @@ def assess_restoration(
         }
         if recipe.super_resolution.adversarial.images:
             candidates["perceptual"] = upscale(low, model, factor=exact, thickness=thickness, fidelity=0.0)
-        row: dict[str, Any] = {"subject": record.subject}
+        row: dict[str, Any] = {"scan": f"held-out scan {index + 1}"}
         for name, candidate in candidates.items():
             row[name] = evaluate_restoration(truth, candidate).to_dict()
         rows.append(row)
         if not shown:
             shown = {"low": [low], "truth": [truth]} | {name: [volume] for name, volume in candidates.items()}
-    methods = [name for name in rows[0] if name != "subject"]
+    methods = [name for name in rows[0] if name != "scan"]
     means = {
         name: {key: float(np.mean([row[name][key] for row in rows])) for key in ("psnr_db", "psnr_whole_db", "ssim")}
         for name in methods

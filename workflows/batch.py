@@ -25,21 +25,38 @@ class BatchResult:
 
 
 def scans_in(inputs: Iterable[str | Path]) -> list[Scan]:
-    """Every scan in the given files and folders, once even if the inputs overlap, each with a name of its own.
+    """The scans of `search`.
+
+    Raises:
+        MedganError: an input does not exist or holds no scan; the message names it.
+    """
+    return search(inputs)[0]
+
+
+def search(inputs: Iterable[str | Path]) -> tuple[list[Scan], list[tuple[Path, str]]]:
+    """What is in the given files and folders.
+
+    Returns:
+        Every scan, once even if the inputs overlap, each with a name of its own; and the damaged DICOM files that
+        belong to none of them, with the reason.
 
     Raises:
         MedganError: an input does not exist or holds no scan; the message names it.
     """
     from medgan.io import find_scans
+    from medgan.io.scans import survey
 
-    found: dict[tuple[str, str | None], Scan] = {}
+    damaged: dict[Path, str] = {}
+    found: dict[tuple[str, str | None, int | None], Scan] = {}
     for path in inputs:
-        for scan in find_scans(path):
+        looked_at = survey(path)
+        damaged.update(looked_at.damaged)
+        for scan in looked_at.scans or find_scans(path):  # which says why there is none
             # Links are not followed: two names for one file are two scans to whoever made the link.
-            found.setdefault((os.path.normpath(scan.path.absolute()), scan.series), scan)
+            found.setdefault((os.path.normpath(scan.path.absolute()), scan.series, scan.index), scan)
     if not found:
         raise MedganError("no scan was named", hint="Give NIfTI files (.nii, .nii.gz), DICOM folders, or folders.")
-    return _told_apart(list(found.values()))
+    return _told_apart(list(found.values())), list(damaged.items())
 
 
 def output_paths(scans: Sequence[Scan], out: Path, *, single_input_file: bool) -> list[Path]:

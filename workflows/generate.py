@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medgan.errors import MedganError
+from medgan.errors import MedganError, nearest
 from medgan.reporter import Reporter
-from medgan.workflows.places import writable_folder
+from medgan.workflows.bids import BIDS, begin_synthetic, synthetic_paths, write_synthetic
+from medgan.workflows.formats import DICOM, NIFTI
+from medgan.workflows.places import new_folder
 
 if TYPE_CHECKING:
     from medgan.volume import Volume
+
+# No MR image is as dark, and hardly a CT scan is not.
+_AIR_HU = -500
 
 
 def generate_scans(
@@ -22,6 +28,8 @@ def generate_scans(
     seed: int = 0,
     truncation: float = 1.0,
     device: str = "auto",
+    format: str = NIFTI,
+    contrast: str | None = None,
     reporter: Reporter | None = None,
 ) -> list[Path]:
     """Write `count` synthetic scans and `samples.json`, which says of each that and how it was made.
@@ -33,6 +41,9 @@ def generate_scans(
         seed: of the latent vectors.
         truncation: see `medgan.inference.generate.generate`.
         device: "auto", "cpu", "cuda", ...
+        format: "nifti", a file for each scan, "dicom", a folder for each, which is a patient of its own, or "bids", a
+            derivative dataset.
+        contrast: for BIDS, the suffix such as "T1w": what the model was trained on.
         reporter: where progress goes.
 
     Raises:
@@ -46,17 +57,26 @@ def generate_scans(
     from medgan.workflows.models import resolve_model
 
     reporter = reporter or Reporter()
-    out = _new_folder(out)
+    if format not in _WRITERS:
+        raise MedganError(f"'{format}' is no format for synthetic scans", hint=nearest(format, list(_WRITERS)))
+    if format == BIDS:
+        synthetic_paths(contrast, 1)
+    elif contrast is not None:
+        raise MedganError("--contrast is for BIDS", hint="Add --format bids, or leave it out.")
+    folder = new_folder(out)
     if not (math.isfinite(truncation) and truncation > 0):
         raise MedganError(f"truncation is {truncation:g}; it must be a number above 0", hint="1 leaves samples as is.")
     loaded = load_model(resolve_model(model), choose_device(device))
     require_task(loaded, "synthesis", "generate")
-    names = [f"synthetic-{index:04d}.nii.gz" for index in range(count)]
-    with atomic_path(out) as temporary:
+    suffix, write = _WRITERS[format]
+    names = [f"synthetic-{index:04d}{suffix}" for index in range(count)]
+    with atomic_path(folder) as temporary:
         temporary.mkdir()
+        if format == BIDS:
+            names = begin_synthetic(temporary, contrast, count)
         records = []
         for volume, name in zip(generate(loaded, count, seed=seed, truncation=truncation), names, strict=True):
-            _write(volume, temporary / name, out)
+            _write(write, volume, temporary / name, folder)
             records.append({"file": name, "synthetic": True, "seed": seed, "index": volume.metadata["index"]})
             reporter.progress("generate", len(records), count)
         about = {
@@ -68,31 +88,35 @@ def generate_scans(
             "samples": records,
         }
         write_json(temporary / "samples.json", about)
-    return [out / name for name in names]
+    return [folder / name for name in names]
 
 
-def _new_folder(path: str | Path) -> Path:
-    """`path` as a Path, if a whole folder can be put there.
-
-    Raises:
-        MedganError: something stands there already, it is the current folder, or it cannot be written.
-    """
-    path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise MedganError(
-            "the output exists already and is not an empty folder", file=path, hint="Choose another --out."
-        )
-    if path.exists() and path.samefile(Path.cwd()):
-        raise MedganError("the output is the current folder, which cannot be replaced", file=path, hint="Name another.")
-    writable_folder(path)
-    return path
-
-
-def _write(volume: Volume, path: Path, out: Path) -> None:
+def _write(write: Callable[[Volume, Path], object], volume: Volume, path: Path, out: Path) -> None:
     """Write one scan; what goes wrong is told of the folder that was asked for, not of its temporary stand-in."""
-    from medgan.io import write_volume
-
     try:
-        write_volume(volume, path)
+        write(volume, path)
     except MedganError as error:
         raise MedganError(error.what, file=out / path.name, hint=error.hint) from error
+
+
+def _nifti(volume: Volume, path: Path) -> None:
+    from medgan.io import write_volume
+
+    write_volume(volume, path)
+
+
+def _dicom(volume: Volume, path: Path) -> None:
+    """A series of what the sample looks like: CT if air is as dark in it as in Hounsfield units, else MR."""
+    from medgan.io.dicom.synthetic import SyntheticIdentity, write_synthetic
+
+    about = volume.metadata
+    identity = SyntheticIdentity(about["model_sha256"], about["seed"], about["index"], about["truncation"])
+    write_synthetic(volume, path, identity=identity, modality="CT" if volume.data.min() <= _AIR_HU else "MR")
+
+
+# What the name of a scan ends in, and how it is written.
+_WRITERS: dict[str, tuple[str, Callable[[Volume, Path], None]]] = {
+    NIFTI: (".nii.gz", _nifti),
+    DICOM: ("", _dicom),
+    BIDS: (".nii.gz", write_synthetic),
+}

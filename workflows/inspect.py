@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,12 @@ class SeriesSummary:
     Args:
         path: the NIfTI file, the folder of a DICOM series, or the file or folder that is no scan.
         kind: "nifti", "dicom" or "unknown".
+        role: "image", or what is left out as no scan: "localiser", "dose report", "colour capture" ...
         series: SeriesInstanceUID of a DICOM series.
+        number: SeriesNumber of a DICOM series.
+        index: which volume of a DICOM series that holds several, counted from 0.
+        label: what tells the volume from the others of its series, such as "echo 2".
+        files: how many files a DICOM volume or object has.
         shape: voxels along each array axis; a fourth number counts the volumes of a 4D file.
         spacing: mm between voxel centres along the three spatial axes.
         orientation: such as "RAS".
@@ -61,7 +66,12 @@ class SeriesSummary:
 
     path: Path
     kind: str
+    role: str = "image"
     series: str | None = None
+    number: int | None = None
+    index: int | None = None
+    label: str | None = None
+    files: int | None = None
     shape: tuple[int, ...] | None = None
     spacing: tuple[float, float, float] | None = None
     orientation: str | None = None
@@ -75,6 +85,11 @@ class SeriesSummary:
     def readable(self) -> bool:
         """Whether its voxels could be read."""
         return self.intensity is not None
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it is a DICOM object that is no scan and harms none."""
+        return self.role != "image"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values that `json.dumps` takes."""
@@ -101,25 +116,42 @@ def print_summaries(summaries: Sequence[SeriesSummary], console: Console, *, rem
     from rich.table import Table
     from rich.text import Text
 
+    has_volumes = any(one.kind == "dicom" for one in summaries)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("scan", "kind", "shape", "spacing (mm)", "axes", "type", "contrast", "intensity"):
+    for heading in ("scan", "kind", *(("series", "volume") if has_volumes else ())):
+        table.add_column(heading, overflow="fold")
+    for heading in ("shape", "spacing (mm)", "axes", "type", "contrast", "intensity"):
         table.add_column(heading, overflow="fold")
     for one in summaries:
-        cells = (
-            str(one.path),
-            one.kind,
-            _joined(one.shape),
-            _joined(one.spacing),
-            one.orientation or "",
-            one.dtype or "",
-            " ".join(word for word in (one.modality, one.contrast) if word),
-            f"{one.intensity[0]:.4g} to {one.intensity[1]:.4g}" if one.intensity else "",
-        )
-        table.add_row(*map(Text, cells), style="yellow" if one.problems else None)
+        cells = (str(one.path), one.kind, *((_series_cell(one), _volume_cell(one)) if has_volumes else ()))
+        style = "dim" if one.left_out else "yellow" if one.problems else None
+        table.add_row(*map(Text, (*cells, *_voxel_cells(one))), style=style)
     console.print(table)
     for one in summaries:
         for problem in one.problems if one.readable or not remarks_only else ():
             console.print(Text.assemble((str(one.path), "yellow"), f": {problem}"))
+
+
+def _series_cell(one: SeriesSummary) -> str:
+    return "" if one.number is None else str(one.number)
+
+
+def _volume_cell(one: SeriesSummary) -> str:
+    if one.left_out:
+        return f"left out: {one.role}"
+    number = "" if one.index is None else f"{one.index}: "
+    return number + (one.label or "")
+
+
+def _voxel_cells(one: SeriesSummary) -> tuple[str, ...]:
+    return (
+        _joined(one.shape),
+        _joined(one.spacing),
+        one.orientation or "",
+        one.dtype or "",
+        " ".join(word for word in (one.modality, one.contrast) if word),
+        f"{one.intensity[0]:.4g} to {one.intensity[1]:.4g}" if one.intensity else "",
+    )
 
 
 def _summaries(path: Path) -> list[SeriesSummary]:
@@ -128,19 +160,17 @@ def _summaries(path: Path) -> list[SeriesSummary]:
     except MedganError as error:
         return [SeriesSummary(path, "unknown", problems=(_in_words(error, path),))]
     summaries = [_summary(scan) for scan in found.scans]
+    summaries += [_left_out(one) for one in found.left_out]
     summaries += [SeriesSummary(file, "unknown", problems=(reason,)) for file, reason in found.damaged]
     return summaries or [SeriesSummary(path, "unknown", problems=("no NIfTI file and no DICOM image",))]
 
 
 def _summary(scan: Scan) -> SeriesSummary:
     """What the header says, completed by what reading the voxels shows."""
-    from dataclasses import replace
-
     try:
         summary = _by_header(scan)
     except MedganError as error:
-        kind = "nifti" if scan.slices is None else "dicom"
-        return SeriesSummary(scan.path, kind, series=scan.series, problems=(_in_words(error, scan.path),))
+        return SeriesSummary(scan.path, "nifti", problems=(_in_words(error, scan.path),))
     try:
         volume = scan.read()
     except MedganError as error:
@@ -177,19 +207,39 @@ def _by_header(scan: Scan) -> SeriesSummary:
 def _by_dicom_headers(scan: Scan, series: DicomSeries) -> SeriesSummary:
     from medgan.io.dicom.read import shared_facts
 
-    sizes = {(*header.matrix, header.frames) for header in series.slices}
+    matrices = {header.matrix for header in series.slices}
     modality = shared_facts(series).get("modality")
     shape = None
-    if len(sizes) == 1:
-        rows, columns, frames = sizes.pop()
-        shape = (columns, rows, len(series.slices) * frames)
-    return SeriesSummary(
-        scan.path,
-        "dicom",
-        series=series.uid or None,
+    if len(matrices) == 1:
+        rows, columns = matrices.pop()
+        count = sum(header.frames if header.frame is None else 1 for header in series.slices)
+        shape = (columns, rows, count)
+    return replace(
+        _of_series(scan.path, series),
+        index=scan.index,
+        label=series.label or None,
         shape=shape,
         modality=None if modality is None else str(modality),
         contrast=_contrast(series.slices[0].description) if modality == "MR" else None,
+    )
+
+
+def _left_out(series: DicomSeries) -> SeriesSummary:
+    """A DICOM object that is no scan."""
+    paths = {header.path for header in series.slices}
+    modality = series.slices[0].facts.get("modality")
+    summary = _of_series(paths.pop() if len(paths) == 1 else series.folder, series)
+    return replace(summary, modality=None if modality is None else str(modality))
+
+
+def _of_series(path: Path, series: DicomSeries) -> SeriesSummary:
+    return SeriesSummary(
+        path,
+        "dicom",
+        role=series.role,
+        series=series.uid or None,
+        number=series.number,
+        files=len({header.path for header in series.slices}),
     )
 
 

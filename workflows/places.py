@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -46,6 +47,20 @@ def writable_folder(path: str | Path) -> Path:
     return path
 
 
+def new_folder(path: str | Path, hint: str = "Choose another --out.") -> Path:
+    """`path` as a Path, if a whole folder can be put there; `hint` says what to do if something is there already.
+
+    Raises:
+        MedganError: something stands there already, it is the current folder, or it cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise MedganError("the output exists already and is not an empty folder", file=path, hint=hint)
+    if path.exists() and path.samefile(Path.cwd()):
+        raise MedganError("the output is the current folder, which cannot be replaced", file=path, hint="Name another.")
+    return writable_folder(path)
+
+
 def writable_file(path: str | Path, sources: Iterable[str | Path] = ()) -> Path:
     """`path` as a Path, if a file can be written there without replacing one of the sources.
 
@@ -59,6 +74,14 @@ def writable_file(path: str | Path, sources: Iterable[str | Path] = ()) -> Path:
     if path.exists() and any(path.samefile(source) for source in sources if Path(source).exists()):
         raise MedganError("the output would replace the scan it is made from", file=path, hint="Choose another output.")
     return path
+
+
+def remove(path: Path) -> None:
+    """Take a result away again, a file or a folder."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def refusal(error: OSError) -> MedganError | None:

@@ -200,9 +200,9 @@ def _upscale_held_out(tour: Tour, outcome: TrainingOutcome, cohort: Cohort, devi
     record = held_out(cohort)[0]
     low, truth = simulated_acquisition(recipe, cohort.volume(record), seed=0)
     paths = {
-        "low": write_volume(low, tour.upscaled / f"{record.subject}_low.nii.gz"),
-        "truth": write_volume(truth, tour.upscaled / f"{record.subject}_truth.nii.gz"),
-        "upscaled": tour.upscaled / f"{record.subject}_upscaled.nii.gz",
+        "low": write_volume(low, tour.upscaled / "held-out_low.nii.gz"),
+        "truth": write_volume(truth, tour.upscaled / "held-out_truth.nii.gz"),
+        "upscaled": tour.upscaled / "held-out_upscaled.nii.gz",
     }
     exact = [high / small for high, small in zip(truth.shape, low.shape, strict=True)]
     thickness = max(low.spacing) * recipe.acquisition.thickness

@@ -41,11 +41,12 @@ def write_quickstart_report(
     rows = [[METHODS[name], values["psnr_db"], values["ssim"]] for name, values in sharpener.figures["mean"].items()]
     again = f"medgan quickstart --out {tour.out}-again"
     if not is_virtual:
-        again += f" --data {summary['data']}"
+        again += " --data FOLDER"
     blocks: list[Block] = [
         KeyFigures([*restoration_key_figures(sharpener.figures)[:2], *synthesis_key_figures(generator.figures)[1:]]),
         Text(
-            f"Data: {summary['data']}. Everything on this page was trained within minutes with small networks, to show "
+            f"Data: {'virtual subjects from the MNI152 template' if is_virtual else 'your own scans'}. Everything on "
+            "this page was trained within minutes with small networks, to show "
             f"the way: super-resolution to {fine.spacing[2]:.3g} mm, synthesis at {size} voxels of {spacing} mm, which "
             "is what two CPU cores learn in two minutes. On a GPU the same commands with the recipes "
             "super_resolution/esrgan3d and synthesis/r3gan train networks of useful size."

@@ -54,15 +54,12 @@ def write_run_report(
         Table(["Field", "Value", "Meaning"], [list(row) for row in described(recipe)]),
         Heading("Again"),
         Commands(
-            [rerun_command(folder, cohort)], "The same training; with --set training.mode=exact the same weights."
+            [f"medgan train {folder.recipe.name} --data COHORT --out again"],
+            "The same training, from the run's folder; with --set training.mode=exact the same weights. COHORT is the "
+            f"folder that {folder.record.name} names: reports say nothing of where scans lie.",
         ),
     ]
     write_report(folder.report, f"{folder.path.name}", f"{recipe.task.replace('_', '-')} with medgan", blocks)
-
-
-def rerun_command(folder: RunFolder, cohort: Cohort) -> str:
-    """The command line that trains this run again."""
-    return f"medgan train {folder.recipe} --data {cohort.folder} --out {folder.path}-again"
 
 
 def write_synthesis_card(

@@ -146,7 +146,7 @@ class Cohort:
     def volume(self, record: ScanRecord) -> Volume:
         """A scan's prepared voxels in memory with their place in space."""
         data: NDArray[np.float32] = np.array(self.voxels(record))
-        return Volume(data, np.array(record.affine), (f"prepared from {record.path}",))
+        return Volume(data, np.array(record.affine), ("prepared on the cohort's grid",))
 
 
 _AGAIN = "Prepare the cohort again."

@@ -128,10 +128,14 @@ def gridded(scan: Scan, sha256: str, specification: Specification, folder: Path)
 
 
 def content_sha256(scan: Scan) -> str:
-    """The SHA-256 of a scan's file, or over the sorted hashes of a DICOM series' files: it ignores where files lie."""
+    """The SHA-256 of a scan's file, or over the sorted hashes of a DICOM volume's files, each with the numbers of the
+    frames that are its slices; where files lie is ignored."""
     if scan.slices is None:
         return sha256_of(scan.path)
-    hashes = sorted(sha256_of(header.path) for header in scan.slices.slices)
+    frames: dict[Path, list[str]] = {header.path: [] for header in scan.slices.slices}
+    for header in scan.slices.slices:
+        frames[header.path] += [] if header.frame is None else [f" {header.frame}"]
+    hashes = sorted(sha256_of(path) + "".join(numbers) for path, numbers in frames.items())
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
@@ -170,7 +174,7 @@ def _restored(content: Mapping[str, Any], voxels: str) -> Gridded:
 def _write_array(path: Path, array: NDArray[np.float32]) -> None:
     """Write a .npy file whole or not at all; through memory, because numpy's own writer hides that the disk is full."""
     buffer = io.BytesIO()
-    np.save(buffer, array)
+    np.save(buffer, np.ascontiguousarray(array, dtype="<f4"))
     with atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 

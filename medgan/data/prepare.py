@@ -147,7 +147,7 @@ def _found(inputs: Sequence[str | Path]) -> tuple[Path, list[_Source], list[Fail
         raise MedganError("nothing to prepare: no input was named")
     homes = [place if place.is_dir() else place.parent for place in places]
     root = Path(os.path.commonpath(homes))
-    sources: dict[tuple[Path, str | None], _Source] = {}
+    sources: dict[tuple[Path, str | None, int | None], _Source] = {}
     damaged: dict[Path, str] = {}
     for place, home in zip(places, homes, strict=True):
         table = Participants.beside(home)
@@ -156,8 +156,10 @@ def _found(inputs: Sequence[str | Path]) -> tuple[Path, list[_Source], list[Fail
         for scan in found.scans or find_scans(place):  # which says why there is none
             path = PurePosixPath(_relative(scan.path, root))
             source = _Source(scan, path, PurePosixPath(_relative(scan.path, home)), table)
-            sources.setdefault((scan.path, scan.series), source)
-    ordered = sorted(sources.values(), key=lambda source: (source.path, source.scan.series or ""))
+            sources.setdefault((scan.path, scan.series, scan.index), source)
+    ordered = sorted(
+        sources.values(), key=lambda source: (source.path, source.scan.series or "", source.scan.index or 0)
+    )
     return root, ordered, list(damaged.items())
 
 

@@ -6,6 +6,6 @@ because a volume whose voxels are not where its affine says is worse than none.
 
 from __future__ import annotations
 
-from medgan.io.scans import Scan, find_scans, read_volume, write_volume
+from medgan.io.scans import Scan, find_scans, read_all_volumes, read_volume, write_volume
 
-__all__ = ["Scan", "find_scans", "read_volume", "write_volume"]
+__all__ = ["Scan", "find_scans", "read_all_volumes", "read_volume", "write_volume"]

@@ -9,7 +9,8 @@ import pydicom
 import pytest
 
 from medgan.errors import MedganError
-from medgan.io import find_scans, read_volume, write_volume
+from medgan.io import find_scans, read_all_volumes, read_volume, write_volume
+from medgan.io.dicom.relaxations import Relaxations
 from medgan.io.scans import nifti_stem, survey
 from medgan.volume import Volume
 
@@ -105,7 +106,7 @@ def test_read_volume_tells_formats_apart_by_content_and_name(tmp_path: Path, pha
     assert read_volume(path, index=0).shape == (4, 5, 6)
     for arguments, words in (
         ({"path": path, "series": uid}, "no series"),
-        ({"path": tmp_path / "series", "index": 1}, "no volume index"),
+        ({"path": tmp_path / "series", "index": 1}, "no volume 1 in this series of 1 volume"),
         ({"path": tmp_path / "none"}, "no such file"),
     ):
         with pytest.raises(MedganError, match=words):
@@ -119,7 +120,7 @@ def test_write_volume_writes_nifti_and_refuses_the_rest(tmp_path: Path) -> None:
     volume = Volume(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
     path = write_volume(volume, tmp_path / "new" / "a.nii.gz")
     np.testing.assert_array_equal(read_volume(path).data, volume.data)
-    refused = {"a.nrrd": "unknown suffix '.nrrd'", "a.dcm": "DICOM cannot be written", "out": "out.nii.gz"}
+    refused = {"a.nrrd": "unknown suffix '.nrrd'", "a.dcm": "no NIfTI file name", "out": "out.nii.gz"}
     for name, words in refused.items():
         with pytest.raises(MedganError, match=words):
             write_volume(volume, tmp_path / name)
@@ -139,3 +140,62 @@ def test_a_dicom_file_named_alone_is_found_but_refused(tmp_path: Path, phantom_s
     assert pydicom.dcmread(path).SeriesInstanceUID == scan.series
     with pytest.raises(MedganError, match="at least 3"):
         scan.read()
+
+
+def marked(folder: Path, keyword: str, values: list[object]) -> None:
+    """The files of a folder in as many volumes as there are values, all of one series."""
+    paths = sorted(folder.iterdir())
+    first = pydicom.dcmread(paths[0])
+    for number, path in enumerate(paths):
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesInstanceUID = first.SeriesInstanceUID
+        setattr(dataset, keyword, values[number * len(values) // len(paths)])
+        dataset.save_as(path)
+
+
+def test_every_volume_of_a_series_is_a_scan_with_a_name(tmp_path: Path, phantom_series) -> None:
+    for number in (1, 2):
+        uid = phantom_series(tmp_path / "dwi", count=4, number=number)
+    marked(tmp_path / "dwi", "DiffusionBValue", [0.0, 1000.0])
+    phantom_series(tmp_path / "t1", count=3)
+    scans = find_scans(tmp_path)
+    assert [scan.name for scan in scans] == ["dwi_b-0", "dwi_b-1000", "t1"]
+    assert [scan.index for scan in scans] == [0, 1, None]
+    assert scans[0].series == scans[1].series != uid
+    assert all(scan.read().shape == (6, 5, count) for scan, count in zip(scans, (4, 4, 3), strict=True))
+    one = read_volume(tmp_path / "dwi", index=1)
+    np.testing.assert_array_equal(one.data, scans[1].read().data)
+    with pytest.raises(MedganError, match="this series holds 2 volumes: 0: b=0, 1: b=1000"):
+        read_volume(tmp_path / "dwi")
+    assert read_all_volumes(tmp_path / "dwi").channels == 2
+    assert read_all_volumes(tmp_path / "t1").channels == 1
+
+
+def test_what_is_no_scan_is_told_apart(tmp_path: Path, phantom_series) -> None:
+    phantom_series(tmp_path / "t1", count=3)
+    phantom_series(tmp_path / "loc", count=1)
+    marked(tmp_path / "loc", "ImageType", [["ORIGINAL", "PRIMARY", "LOCALIZER"]])
+    found = survey(tmp_path)
+    assert [scan.name for scan in found.scans] == ["t1"]
+    assert [one.role for one in found.left_out] == ["localiser"]
+    with pytest.raises(MedganError, match=r"no scan here, only a localiser \(1 file\)"):
+        find_scans(tmp_path / "loc")
+
+
+def test_relaxations_reach_the_reader(tmp_path: Path, phantom_series) -> None:
+    phantom_series(tmp_path / "gap", count=5)
+    (tmp_path / "gap" / "1-2").unlink()
+    with pytest.raises(MedganError, match="--allow-gap"):
+        read_volume(tmp_path / "gap")
+    relaxed = Relaxations(allow_gap=True)
+    assert read_volume(tmp_path / "gap", relaxations=relaxed).shape == (6, 5, 5)
+    (scan,) = find_scans(tmp_path / "gap", relaxations=relaxed)
+    np.testing.assert_array_equal(scan.read().data[0, 0, 0], [0, 1, 2, 3, 4])
+    assert any("interpolat" in step for step in scan.read().history)
+
+
+def test_progress_is_told(tmp_path: Path, phantom_series) -> None:
+    phantom_series(tmp_path / "t1", count=3)
+    told: list[tuple[int, int]] = []
+    find_scans(tmp_path, progress=lambda done, total: told.append((done, total)))
+    assert told == [(3, 3)]

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from medgan.cli import app
 from medgan.errors import MedganError
 from medgan.geometry import world_corners
+from medgan.io.dicom.relaxations import Relaxations
 from medgan.workflows.convert import convert
 
 
@@ -65,3 +69,61 @@ def test_a_dicom_series_becomes_the_nifti_that_dcm2niix_makes(test_data: Path, t
     made, truth = nib.as_closest_canonical(made), nib.as_closest_canonical(truth)
     np.testing.assert_array_equal(np.asarray(made.dataobj), np.asarray(truth.dataobj))
     assert np.abs(world_corners(made.affine, made.shape) - world_corners(truth.affine, truth.shape)).max() < 1e-3
+
+
+@pytest.mark.data
+def test_a_series_of_several_volumes_becomes_one_4d_file(test_data: Path, tmp_path: Path) -> None:
+    folder = test_data / "dicom" / "siemens_mosaic_4d"
+    made, truth = nib.load(convert(folder, tmp_path / "all.nii.gz")), nib.load(folder / "reference_4d.nii.gz")
+    assert made.shape == (72, 72, 5, 2)
+    made, truth = nib.as_closest_canonical(made), nib.as_closest_canonical(truth)
+    np.testing.assert_array_equal(np.asarray(made.dataobj), np.asarray(truth.dataobj))
+    np.testing.assert_allclose(made.affine, truth.affine, atol=1e-4)
+    (step,) = json.loads((tmp_path / "all.json").read_text())["history"]
+    assert step == "2 volumes of one series along the fourth dimension: acquisition 1, acquisition 2"
+    one = nib.as_closest_canonical(nib.load(convert(folder, tmp_path / "one.nii.gz", index=1)))
+    np.testing.assert_array_equal(np.asarray(one.dataobj), np.asarray(truth.dataobj)[..., 1])
+    assert not (tmp_path / "one.json").exists()
+
+
+@pytest.mark.data
+def test_unlike_volumes_are_converted_one_by_one(test_data: Path, tmp_path: Path) -> None:
+    folder = test_data / "dicom" / "enhanced_philips_fieldmap"
+    with pytest.raises(MedganError, match="2 kinds of image, which are no one 4D image: 0: magnitude, 1: real"):
+        convert(folder, tmp_path / "both.nii.gz")
+    assert list(tmp_path.iterdir()) == []
+    assert nib.load(convert(folder, tmp_path / "field.nii.gz", index=1)).shape == (64, 64, 32)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "option", "words"),
+    [
+        ("failing_sliceincrement_001", "allow_gap", "interpolat"),
+        ("failing_gantrytilting_001", "deshear", "to undo a tilt"),
+    ],
+)
+def test_a_relaxation_is_refused_by_default_and_recorded_when_asked_for(
+    test_data: Path, tmp_path: Path, name: str, option: str, words: str
+) -> None:
+    with zipfile.ZipFile(test_data / "dicom" / "fixtures_dicom2nifti" / f"{name}.zip") as archive:
+        archive.extractall(tmp_path / "dicom")
+    with pytest.raises(MedganError, match="--" + option.replace("_", "-")):
+        convert(tmp_path / "dicom", tmp_path / "a.nii.gz")
+    convert(tmp_path / "dicom", tmp_path / "a.nii.gz", relaxations=Relaxations(**{option: True}))
+    history = json.loads((tmp_path / "a.json").read_text())["history"]
+    assert any(words in step for step in history)
+
+
+@pytest.mark.data
+def test_the_command_line_takes_relaxations_and_an_index(test_data: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(test_data / "dicom" / "fixtures_dicom2nifti" / "failing_sliceincrement_001.zip") as archive:
+        archive.extractall(tmp_path / "dicom")
+    runner = CliRunner()
+    done = runner.invoke(app, ["convert", str(tmp_path / "dicom"), str(tmp_path / "a.nii"), "--allow-gap"])
+    assert done.exit_code == 0, done.output
+    assert nib.load(tmp_path / "a.nii").shape[2] == 5
+    folder = test_data / "dicom" / "siemens_mosaic_4d"
+    done = runner.invoke(app, ["convert", str(folder), str(tmp_path / "b.nii"), "--index", "0"])
+    assert done.exit_code == 0, done.output
+    assert nib.load(tmp_path / "b.nii").shape == (72, 72, 5)

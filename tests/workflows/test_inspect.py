@@ -3,14 +3,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from rich.console import Console
+from typer.testing import CliRunner
 
+from medgan.cli import app
 from medgan.workflows.inspect import SeriesSummary, inspect, print_summaries
 
 
@@ -118,10 +123,12 @@ def test_the_table_names_every_scan_and_its_problems(tmp_path: Path) -> None:
 @pytest.mark.data
 def test_awkward_dicom_files_are_all_reported(test_data: Path) -> None:
     folder = test_data / "dicom" / "awkward_single_files"
-    assert all(summary.problems for summary in inspect([folder]))
+    together = inspect([folder])
+    assert all(summary.problems or summary.left_out for summary in together)
+    assert {summary.role for summary in together} >= {"image", "radiotherapy dose", "radiotherapy image"}
     for path in sorted(folder.glob("*.dcm")):
         (summary,) = inspect([path])
-        assert summary.problems, path
+        assert summary.problems or summary.left_out, path
         json.dumps(summary.to_dict(), allow_nan=False)
     (small,) = inspect([folder / "CT_small.dcm"])
     assert (small.kind, small.modality, small.shape) == ("dicom", "CT", (128, 128, 1))
@@ -131,9 +138,13 @@ def test_awkward_dicom_files_are_all_reported(test_data: Path) -> None:
 def test_real_scans_are_described(test_data: Path) -> None:
     (summary,) = inspect([test_data / "mri_thick2d_openms_raw" / "patient12_study1" / "FLAIR.nii.gz"])
     assert (summary.shape, summary.orientation, summary.contrast) == ((320, 320, 48), "LPS", "FLAIR")
-    mosaic = inspect([test_data / "dicom" / "siemens_mosaic_4d"])[0]
-    assert "mosaic" in mosaic.problems[0]
-    assert mosaic.series is not None
+    mosaic = [one for one in inspect([test_data / "dicom" / "siemens_mosaic_4d"]) if one.kind == "dicom"]
+    assert [(one.index, one.label, one.shape) for one in mosaic] == [
+        (0, "acquisition 1", (72, 72, 5)),
+        (1, "acquisition 2", (72, 72, 5)),
+    ]
+    assert len({(one.series, one.number) for one in mosaic}) == 1
+    assert all(one.readable and one.files == 1 for one in mosaic)
 
 
 def test_importing_the_workflows_costs_little() -> None:
@@ -143,3 +154,68 @@ def test_importing_the_workflows_costs_little() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_dicom_volumes_and_what_is_left_out_are_told(tmp_path: Path, dicom_slices) -> None:
+    for echo in (1, 2):
+        for dataset in dicom_slices(count=4, series="1.2.3", name=f"e{echo}"):
+            dataset.EchoNumbers, dataset.SeriesDescription = echo, "t2_tse"
+            dataset.save_as(tmp_path / dataset.filename, enforce_file_format=True)
+    (localiser,) = dicom_slices(count=1, series="1.2.4", name="loc")
+    localiser.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    localiser.save_as(tmp_path / "loc", enforce_file_format=True)
+    (tmp_path / "broken.dcm").write_bytes(b"")
+    first, second, left_out, broken = inspect([tmp_path])
+    assert [(one.index, one.label, one.files, one.contrast) for one in (first, second)] == [
+        (0, "echo 1", 4, "T2w"),
+        (1, "echo 2", 4, "T2w"),
+    ]
+    assert first.readable
+    assert not first.problems
+    assert (left_out.role, left_out.path, left_out.problems) == ("localiser", tmp_path / "loc", ())
+    assert left_out.left_out
+    assert not left_out.readable
+    assert "empty" in broken.problems[0]
+    console = Console(file=StringIO(), width=300)
+    print_summaries([first, second, left_out], console)
+    text = console.file.getvalue()
+    for words in ("0: echo 1", "1: echo 2", "left out: localiser", "series", "6 x 5 x 4"):
+        assert words in text
+    content = json.loads(json.dumps([one.to_dict() for one in (first, left_out)], allow_nan=False))
+    assert content[0]["label"] == "echo 1"
+    assert content[1]["role"] == "localiser"
+
+
+def test_what_is_left_out_fails_no_inspection(tmp_path: Path, dicom_slices) -> None:
+    for dataset in dicom_slices(count=3, series="1.2.3", name="t1"):
+        dataset.save_as(tmp_path / dataset.filename, enforce_file_format=True)
+    (scout,) = dicom_slices(count=1, series="1.2.4", name="scout")
+    scout.Modality, scout.SeriesDescription = "CT", "Topogram"
+    scout.save_as(tmp_path / "scout", enforce_file_format=True)
+    done = CliRunner().invoke(app, ["inspect", str(tmp_path), "--json"])
+    assert done.exit_code == 0, done.output
+    assert [one["role"] for one in json.loads(done.stdout)] == ["image", "scout"]
+
+
+@pytest.fixture
+def dicom_slices() -> Callable[..., list[FileDataset]]:
+    """Slices of 5 rows and 6 columns of one series; `filename` is a name for each."""
+
+    def made(count: int, series: str, name: str) -> list[FileDataset]:
+        slices = []
+        for k in range(count):
+            meta = FileMetaDataset()
+            meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MRImageStorage, generate_uid()
+            meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            dataset = FileDataset(f"{name}-{k}", {}, file_meta=meta, preamble=b"\0" * 128)
+            dataset.SOPClassUID, dataset.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
+            dataset.SeriesInstanceUID, dataset.SeriesNumber, dataset.Modality = series, 7, "MR"
+            dataset.Rows, dataset.Columns, dataset.PixelSpacing = 5, 6, [1, 1]
+            dataset.ImageOrientationPatient, dataset.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, 2 * k]
+            dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+            dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+            dataset.PixelRepresentation, dataset.PixelData = 0, np.full((5, 6), k, np.uint16).tobytes()
+            slices.append(dataset)
+        return slices
+
+    return made

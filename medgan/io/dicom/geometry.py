@@ -58,6 +58,19 @@ class SlicePlane:
     matrix: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class StackFault:
+    """One reason why slices are not one regular grid.
+
+    Args:
+        kind: "few", "values", "mixture", "repeated", "gap", "uneven", "tilt" or "beside".
+        phrase: the reason in words, naming slices and positions in mm.
+    """
+
+    kind: str
+    phrase: str
+
+
 def slice_normal(plane: SlicePlane) -> NDArray[np.float64]:
     """Unit vector across the slice, row direction times column direction; shape (3,), LPS."""
     normal = np.cross(plane.orientation[:3], plane.orientation[3:])
@@ -74,6 +87,12 @@ def stack_order(planes: Sequence[SlicePlane]) -> list[int]:
     return [int(i) for i in np.argsort(slice_distances(planes), kind="stable")]
 
 
+def plane_directions(plane: SlicePlane) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Unit vectors along a row, along a column and across the slice; shape (3,) each, LPS."""
+    row, column = (np.array(cosines) for cosines in (plane.orientation[:3], plane.orientation[3:]))
+    return row / np.linalg.norm(row), column / np.linalg.norm(column), slice_normal(plane)
+
+
 def stack_affine(planes: Sequence[SlicePlane]) -> Affine:
     """The affine of slices sorted by `stack_order` and free of `stack_problems`.
 
@@ -81,28 +100,60 @@ def stack_affine(planes: Sequence[SlicePlane]) -> Affine:
     the last position divided by their number: thickness and stated spacing play no part, so gaps between slices are
     kept.
     """
-    first, last = planes[0], planes[-1]
+    distances = slice_distances(planes)
+    return grid_affine(planes[0], (0, 0), len(planes), (distances[0], distances[-1]), planes[-1].position)
+
+
+def grid_affine(
+    first: SlicePlane,
+    corner: tuple[int, int],
+    count: int,
+    ends: tuple[float, float],
+    last: tuple[float, float, float] | None,
+) -> Affine:
+    """The affine of a grid of slices parallel to `first`, taking (column, row, slice) to RAS+ mm.
+
+    Args:
+        first: the first slice.
+        corner: row and column of the grid's first pixel, counted in the first slice's.
+        count: how many slices the grid has.
+        ends: how far the first and the last of them lie along the normal, in mm.
+        last: where the last one begins, in LPS mm; None if it lies straight across from the first.
+    """
+    row, column, normal = plane_directions(first)
     between_rows, between_columns = first.pixel_spacing
-    row, column = (np.array(cosines) for cosines in (first.orientation[:3], first.orientation[3:]))
-    start, end = np.array(first.position), np.array(last.position)
+    start = np.array(first.position)
+    way = (ends[1] - ends[0]) * normal if last is None else np.array(last) - start
     affine = np.eye(4)
-    affine[:3, 0] = row / np.linalg.norm(row) * between_columns
-    affine[:3, 1] = column / np.linalg.norm(column) * between_rows
-    affine[:3, 2] = (end - start) / (len(planes) - 1)
-    affine[:3, 3] = start
+    affine[:3, 0] = row * between_columns
+    affine[:3, 1] = column * between_rows
+    affine[:3, 2] = way / (count - 1)
+    affine[:3, 3] = start + corner[1] * affine[:3, 0] + corner[0] * affine[:3, 1]
     affine[:3] = _LPS_TO_RAS @ affine[:3]
     return affine
 
 
+def usual_distance(distances: NDArray[np.float64]) -> float:
+    """What slices with gaps between them are apart where none is missing, in mm; `distances` are sorted."""
+    steps = np.diff(distances)
+    return float(np.median(steps[steps <= 1.5 * steps.min()]))
+
+
 def stack_problems(planes: Sequence[SlicePlane]) -> list[str]:
     """Why these slices are not one regular grid: one phrase each, naming slices and positions in mm; else empty."""
+    return [fault.phrase for fault in stack_faults(planes)]
+
+
+def stack_faults(planes: Sequence[SlicePlane]) -> list[StackFault]:
+    """Why these slices are not one regular grid; empty if they are one."""
     if len(planes) < FEWEST_SLICES:
         names = _listed([plane.name for plane in planes], ", ")
         have = f"{_counted(len(planes), 'slice')} ({names})"
-        return [f"{have} where at least {FEWEST_SLICES} are needed to see that they are evenly spaced"]
-    problems = _invalid_values(planes) or _mixtures(planes)
-    if problems:
-        return problems
+        phrase = f"{have} where at least {FEWEST_SLICES} are needed to see that they are evenly spaced"
+        return [StackFault("few", phrase)]
+    faults = _invalid_values(planes) or _mixtures(planes)
+    if faults:
+        return faults
     ordered = [planes[i] for i in stack_order(planes)]
     distances = slice_distances(ordered)
     labels = [f"{plane.name} ({distance:.2f} mm)" for plane, distance in zip(ordered, distances, strict=True)]
@@ -114,7 +165,7 @@ def stack_problems(planes: Sequence[SlicePlane]) -> list[str]:
     return [*repeated, *_irregularities(labels, distances), *_sideways(ordered, labels, distances)]
 
 
-def _invalid_values(planes: Sequence[SlicePlane]) -> list[str]:
+def _invalid_values(planes: Sequence[SlicePlane]) -> list[StackFault]:
     problems = []
     for plane in planes:
         row, column = np.array(plane.orientation[:3]), np.array(plane.orientation[3:])
@@ -125,10 +176,10 @@ def _invalid_values(planes: Sequence[SlicePlane]) -> list[str]:
             problems.append(f"{plane.name} has row and column directions that are not perpendicular unit vectors")
         elif min(plane.pixel_spacing) <= 0:
             problems.append(f"{plane.name} has the pixel spacing {plane.pixel_spacing}")
-    return [_listed(problems)] if problems else []
+    return [StackFault("values", _listed(problems))] if problems else []
 
 
-def _mixtures(planes: Sequence[SlicePlane]) -> list[str]:
+def _mixtures(planes: Sequence[SlicePlane]) -> list[StackFault]:
     """Properties in which slices of one grid must agree, and do not."""
     spacings = np.array([plane.pixel_spacing for plane in planes])
     orientations = np.array([plane.orientation for plane in planes])
@@ -137,7 +188,7 @@ def _mixtures(planes: Sequence[SlicePlane]) -> list[str]:
         ("pixel spacings", " x ", spacings, PIXEL_SPACING_TOLERANCE * float(spacings.max())),
         ("orientations", "\\", orientations, ORIENTATION_TOLERANCE),
     )
-    problems = []
+    faults = []
     for what, separator, values, tolerance in properties:
         groups = _groups(values, tolerance)
         if len(groups) > 1:
@@ -146,8 +197,8 @@ def _mixtures(planes: Sequence[SlicePlane]) -> list[str]:
                 f" ({_listed([_placed(planes[i]) for i in group], ', ', 3)})"
                 for group in groups
             ]
-            problems.append(f"{len(groups)} different {what}: {_listed(parts)}")
-    return problems
+            faults.append(StackFault("mixture", f"{len(groups)} different {what}: {_listed(parts)}"))
+    return faults
 
 
 def _groups(values: NDArray[Any], tolerance: float) -> list[list[int]]:
@@ -161,7 +212,7 @@ def _groups(values: NDArray[Any], tolerance: float) -> list[list[int]]:
     return groups
 
 
-def _repetitions(labels: list[str], distances: NDArray[np.float64]) -> list[str]:
+def _repetitions(labels: list[str], distances: NDArray[np.float64]) -> list[StackFault]:
     """Places that hold more than one slice."""
     starts = [0, *(i for i in range(1, len(distances)) if distances[i] - distances[i - 1] > SAME_POSITION_MM)]
     stacks = [labels[a:b] for a, b in zip(starts, [*starts[1:], len(labels)], strict=True)]
@@ -171,17 +222,17 @@ def _repetitions(labels: list[str], distances: NDArray[np.float64]) -> list[str]
     each = len(stacks[0])
     if len(stacks) > 1 and all(len(stack) == each for stack in stacks):
         times = f"each of the {len(stacks)} positions is imaged {each} times (first {repeated[0]})"
-        return [f"{times}: the series holds {each} volumes, such as echoes or time points"]
-    return [f"slices at the same position: {_listed(repeated)}"]
+        return [StackFault("repeated", f"{times}: the series holds {each} volumes, such as echoes or time points")]
+    return [StackFault("repeated", f"slices at the same position: {_listed(repeated)}")]
 
 
-def _irregularities(labels: list[str], distances: NDArray[np.float64]) -> list[str]:
+def _irregularities(labels: list[str], distances: NDArray[np.float64]) -> list[StackFault]:
     """Missing slices and uneven distances."""
     steps = np.diff(distances)
     grid = np.linspace(distances[0], distances[-1], len(distances))
     if np.abs(distances - grid).max() <= _position_tolerance(float(np.median(steps))):
         return []
-    usual = float(np.median(steps[steps <= 1.5 * steps.min()]))
+    usual = usual_distance(distances)
     counts = np.rint(steps / usual).astype(int)
     tolerance = 2 * _position_tolerance(usual)
     if (counts > 1).any() and (np.abs(steps - counts * usual) <= tolerance).all():
@@ -189,32 +240,33 @@ def _irregularities(labels: list[str], distances: NDArray[np.float64]) -> list[s
             f"{_counted(counts[i] - 1, 'slice')} missing between {labels[i]} and {labels[i + 1]}"
             for i in np.flatnonzero(counts > 1)
         ]
-        return [f"the slices are {usual:.3f} mm apart, but {_listed(gaps)}"]
+        return [StackFault("gap", f"the slices are {usual:.3f} mm apart, but {_listed(gaps)}")]
     middle = float(np.median(steps))
     odd = np.flatnonzero(np.abs(steps - middle) > 2 * _position_tolerance(middle))
     odd = odd if len(odd) else np.array([int(np.argmax(np.abs(steps - middle)))])
     pairs = [f"{steps[i]:.3f} mm from {labels[i]} to {labels[i + 1]}" for i in odd]
     extent = f"uneven slice distances, {steps.min():.3f} to {steps.max():.3f} mm"
-    return [f"{extent}, mostly {middle:.3f} mm, but {_listed(pairs)}"]
+    return [StackFault("uneven", f"{extent}, mostly {middle:.3f} mm, but {_listed(pairs)}")]
 
 
-def _sideways(planes: Sequence[SlicePlane], labels: list[str], distances: NDArray[np.float64]) -> list[str]:
+def _sideways(planes: Sequence[SlicePlane], labels: list[str], distances: NDArray[np.float64]) -> list[StackFault]:
     """A stack that does not run along the slices' normal, and slices that lie beside the stack's line."""
     positions = np.array([plane.position for plane in planes])
     rise = distances - distances[0]
     aside = positions - positions[0] - rise[:, None] * slice_normal(planes[0])
-    problems = []
+    faults = []
     tilt = float(np.degrees(np.arctan2(np.linalg.norm(aside[-1]), rise[-1])))
     if tilt > TILT_TOLERANCE_DEGREES:
         shift = float(np.linalg.norm(aside[-1])) / (len(planes) - 1)
         way = f"from one to the next, from {labels[0]} to {labels[-1]}"
-        problems.append(f"the slices are shifted sideways by {shift:.3f} mm {way}: a gantry tilt of {tilt:.1f} degrees")
+        phrase = f"the slices are shifted sideways by {shift:.3f} mm {way}: a gantry tilt of {tilt:.1f} degrees"
+        faults.append(StackFault("tilt", phrase))
     beside = np.linalg.norm(aside - np.outer(rise / rise[-1], aside[-1]), axis=1)
     step = float(rise[-1]) / (len(planes) - 1)
     off = [f"{labels[i]} by {beside[i]:.3f} mm" for i in np.flatnonzero(beside > _position_tolerance(step))]
     if off:
-        problems.append(f"slices beside the straight line of the others: {_listed(off)}")
-    return problems
+        faults.append(StackFault("beside", f"slices beside the straight line of the others: {_listed(off)}"))
+    return faults
 
 
 def _position_tolerance(step: float) -> float:

@@ -2,78 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
-from numpy.typing import NDArray
-from pydicom.pixels import get_decoder
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from medgan.errors import MedganError
 from medgan.files import require_existing
-from medgan.io.dicom.geometry import SlicePlane, stack_affine, stack_order, stack_problems
-from medgan.io.dicom.scan import HEADER_ERRORS, DicomSeries, SliceHeader, find_series, pydicom_quiet, visible_files
+from medgan.io.dicom.choose import chosen_volume, require_found
+from medgan.io.dicom.dcm2niix import read_by_dcm2niix
+from medgan.io.dicom.geometry import SlicePlane, StackFault, stack_affine, stack_faults, stack_order
+from medgan.io.dicom.headers import SliceHeader
+from medgan.io.dicom.relaxations import Relaxations, Relaxed, flag, options_for, relaxed
+from medgan.io.dicom.scan import DicomSeries, find_series, visible_files
+from medgan.io.dicom.voxels import Stack, read_only, stacked
 from medgan.volume import Volume
 
-# Storage classes with functional groups (DICOM PS3.3 A.36, A.38, A.56, A.70 to A.72, A.85): geometry per frame, not
-# per file.
-_ENHANCED = frozenset(
-    f"1.2.840.10008.5.1.4.1.1.{ending}"
-    for ending in ("2.1", "2.2", "4.1", "4.3", "4.4", "6.2", "13.1.1", "128.1", "130")
-)
-
-# Decoders raise RuntimeError and, on damaged data, whatever their native code reports.
-_PIXEL_ERRORS = (*HEADER_ERRORS, RuntimeError, MemoryError)
+STRICT = Relaxations()
 
 
-def read_series(path: str | Path, series: str | None = None) -> Volume:
-    """Read the classic (one slice per file) CT or MR series in a folder.
+def read_series(
+    path: str | Path,
+    series: str | None = None,
+    index: int | None = None,
+    relaxations: Relaxations = STRICT,
+) -> Volume:
+    """Read one volume of a DICOM series: single-frame files, mosaics or an enhanced multi-frame file.
 
     Args:
-        path: a folder, searched with its subfolders; files are known by their content, not their names.
+        path: a folder, searched with its subfolders; files are known by their content, not their names. An enhanced
+            multi-frame file may be named alone.
         series: which SeriesInstanceUID, if there are several.
+        index: which volume of a series that holds several (echoes, time points ...), counted from 0.
+        relaxations: what may be done if the slices are not one regular grid; by default they are refused.
 
     Returns:
         One channel (1, columns, rows, slices), the slices sorted along their normal; float32 after each slice's own
-        rescale slope and intercept, or the stored integer type if no slice has any. The affine is in RAS+ mm.
-        `metadata` holds the facts that all slices agree on: `modality`, `slice_thickness`, `spacing_between_slices`,
-        `echo_time`, `repetition_time`, `inversion_time` (mm and ms), `flip_angle` (degrees), `magnetic_field_strength`
-        (tesla) and `patient_position`.
+        rescale slope and intercept, or the stored integer type if no slice has any (see `medgan.io.dicom.voxels` for
+        what the values are). The affine is in RAS+ mm. `metadata` holds the facts that all slices agree on: `modality`,
+        `slice_thickness`, `spacing_between_slices`, `echo_time`, `repetition_time`, `inversion_time` (mm and ms),
+        `flip_angle` (degrees), `magnetic_field_strength` (tesla) and `patient_position`; `interpolated_slices`, the
+        indices of slices that nobody measured, if there are any; and `dicom`, the `series` (UID), `files` and `frames`
+        (the source of each measured slice, in slice order, and which frame of it if it has several), which are for
+        references from derived objects alone.
 
     Raises:
-        MedganError: there is no series or more than one; or the series is damaged, coloured, multi-frame, or not one
-            regular grid.
+        MedganError: there is no series or more than one; or the series is damaged, coloured, or not one regular grid.
     """
     path = require_existing(path)
     found, damaged = find_series(visible_files(path))
-    if not found:
-        reasons = "".join(f"; {file.name}: {reason}" for file, reason in damaged[:3])
-        hint = "Name a folder that holds the files of a series."
-        raise MedganError(f"no DICOM image here{reasons}", file=path, hint=hint)
-    chosen = _chosen(found, series, path)
-    if path.is_file():
+    require_found(found, damaged, path)
+    chosen = chosen_volume(found, path, series, index)
+    if path.is_file() and len(chosen.slices) == 1 and vendor_format(chosen.slices[0]) is None:
         _require_readable(chosen)
         hint = f"Name the folder that holds them all: {path.parent}"
         raise MedganError("this file is one slice of a DICOM series", file=path, hint=hint)
-    return volume_of(chosen)
+    return volume_of(chosen, relaxations)
 
 
-def volume_of(series: DicomSeries) -> Volume:
-    """The volume of a series that was found before; see `read_series`."""
-    planes = _require_readable(series)
-    problems = stack_problems(planes)
-    if problems:
-        raise MedganError(
-            f"this series is not one regular grid: {'; '.join(problems)}",
-            file=series.folder,
-            hint="Add what is missing, take out what does not belong, or resample it with a tool made for that.",
-        )
-    order = stack_order(planes)
-    slices = [series.slices[i] for i in order]
-    history = ("inverted from MONOCHROME1",) if any(one.photometric == "MONOCHROME1" for one in slices) else ()
-    return Volume(_voxels(slices), stack_affine([planes[i] for i in order]), history, shared_facts(series))
+def volume_of(series: DicomSeries, relaxations: Relaxations = STRICT) -> Volume:
+    """The volume of a series that was found before; see `read_series`.
+
+    What only a scanner's maker explains is read through dcm2niix, if that is installed; `history` says so.
+    """
+    vendors = next((why for header in series.slices if (why := vendor_format(header)) is not None), None)
+    if vendors is not None and not series.damaged:
+        volume = read_by_dcm2niix([header.path for header in series.slices], series.folder, vendors)
+        return replace(volume, metadata={**shared_facts(series), "dicom": _sources(series.uid, series.slices)})
+    slices, planes, faults = _placed(series, relaxations)
+    stack = stacked(slices)
+    grid = _on_grid(series, stack, planes, faults)
+    metadata: dict[str, Any] = dict(shared_facts(series))
+    if grid.made:
+        metadata["interpolated_slices"] = grid.made
+    metadata["dicom"] = _sources(series.uid, slices)
+    return Volume(read_only(grid.values).transpose(2, 1, 0), grid.affine, (*stack.steps, *grid.steps), metadata)
+
+
+def _sources(uid: str, slices: Sequence[SliceHeader]) -> dict[str, Any]:
+    paths = tuple(str(one.path) for one in slices)
+    return {"series": uid, "files": paths, "frames": tuple(one.frame for one in slices)}
+
+
+def padding_of(series: DicomSeries) -> Volume:
+    """Where a series has padding instead of measurements (PixelPaddingValue): 1 there, 0 elsewhere, as uint8.
+
+    The grid is that of `volume_of(series)`.
+
+    Raises:
+        MedganError: as for `volume_of`.
+    """
+    slices, planes, _ = _placed(series, STRICT)
+    padding = stacked(slices, keep_padding=True).padding
+    assert padding is not None
+    return Volume(read_only(padding).transpose(2, 1, 0), stack_affine(planes))
 
 
 def shared_facts(series: DicomSeries) -> dict[str, float | str]:
@@ -83,17 +107,13 @@ def shared_facts(series: DicomSeries) -> dict[str, float | str]:
 
 
 def unsupported(header: SliceHeader) -> str | None:
-    """Why a file cannot be a slice of a volume, in words; None if it can."""
-    if header.sop_class in _ENHANCED:
-        return f"an enhanced multi-frame DICOM image ({header.frames} frames), which is not yet read"
-    if header.frames > 1:
-        return f"a multi-frame DICOM image ({header.frames} frames), which is not yet read"
-    if "MOSAIC" in header.image_type:
-        return "a mosaic (several slices tiled in one image), which is not yet read"
+    """Why an image cannot be a slice of a volume, in words; None if it can."""
     if header.samples != 1 or header.photometric not in ("MONOCHROME1", "MONOCHROME2"):
         return f"a colour image ({header.photometric}), not one grey value per pixel"
+    if (vendors := vendor_format(header)) is not None:
+        return vendors
     if header.has_lookup_table:
-        return "an image whose values follow a lookup table (ModalityLUTSequence), which is not yet read"
+        return "an image whose values follow a lookup table (ModalityLUTSequence), which is not read"
     if header.plane is None:
         return "an image without position, orientation or pixel spacing: where its pixels lie is unknown"
     if header.slope == 0 or not np.isfinite([header.slope, header.intercept]).all():
@@ -101,15 +121,43 @@ def unsupported(header: SliceHeader) -> str | None:
     return None
 
 
-def _chosen(found: list[DicomSeries], uid: str | None, path: Path) -> DicomSeries:
-    matching = [one for one in found if uid is None or one.uid == uid]
-    listing = "; ".join(map(str, matching or found))
-    if not matching:
-        raise MedganError(f"no series '{uid}' here", file=path, hint=f"There is: {listing}.")
-    if len(matching) > 1:
-        hint = "Name a folder that holds one of them" + (", or choose one by its UID." if uid is None else ".")
-        raise MedganError(f"{len(matching)} DICOM series here: {listing}", file=path, hint=hint)
-    return matching[0]
+def vendor_format(header: SliceHeader) -> str | None:
+    """What a file is that holds several slices and does not say by the standard where they lie; None if it does."""
+    if "MOSAIC" in header.image_type and not _is_tile(header):
+        return "a mosaic (several slices tiled in one image) that does not say how its tiles lie"
+    if header.frames > 1 and header.frame is None:
+        return f"a multi-frame DICOM image ({header.frames} frames) that does not say where its frames lie"
+    return None
+
+
+def _is_tile(header: SliceHeader) -> bool:
+    return header.coding is not None and header.coding.stored_matrix != header.matrix
+
+
+def _placed(
+    series: DicomSeries, relaxations: Relaxations
+) -> tuple[list[SliceHeader], list[SlicePlane], list[StackFault]]:
+    """The slices and their planes, sorted along the normal, and the faults that the relaxations are to cure."""
+    planes = _require_readable(series)
+    faults = stack_faults(planes)
+    if series.problems or not all(map(relaxations.cures, faults)):
+        phrases = [*series.problems, *(fault.phrase for fault in faults)]
+        raise MedganError(
+            f"this series is not one regular grid: {'; '.join(phrases)}",
+            file=series.folder,
+            hint=_hint_for(faults, hopeless=bool(series.problems)),
+        )
+    order = stack_order(planes)
+    return [series.slices[i] for i in order], [planes[i] for i in order], faults
+
+
+def _on_grid(series: DicomSeries, stack: Stack, planes: Sequence[SlicePlane], faults: Sequence[StackFault]) -> Relaxed:
+    if not faults:
+        return Relaxed(stack.values, stack_affine(planes), ())
+    try:
+        return relaxed(stack.values, planes, faults, stack.background)
+    except MedganError as error:
+        raise MedganError(error.what, file=series.folder, hint=error.hint) from error
 
 
 def _require_readable(series: DicomSeries) -> list[SlicePlane]:
@@ -117,7 +165,7 @@ def _require_readable(series: DicomSeries) -> list[SlicePlane]:
     for header in series.slices:
         problem = unsupported(header)
         if problem is not None:
-            raise MedganError(f"this is {problem}", file=header.path, hint=_hint_for(problem))
+            raise MedganError(f"this is {problem}", file=header.path, hint=_advice(problem))
     if series.damaged:
         names = "; ".join(f"{path.name}: {reason}" for path, reason in series.damaged[:5])
         raise MedganError(
@@ -128,78 +176,17 @@ def _require_readable(series: DicomSeries) -> list[SlicePlane]:
     return [header.plane for header in series.slices if header.plane is not None]
 
 
-def _hint_for(problem: str) -> str:
-    if "not yet read" in problem:
-        return "Convert it to NIfTI with dcm2niix and use that file."
+def _advice(problem: str) -> str:
+    if "does not say" in problem:
+        return "Install dcm2niix: medgan reads such files through it."
+    if "not read" in problem:
+        return "Convert it to NIfTI with another program and use that file."
     return "Take the file out of the series, or export the series again from its source."
 
 
-def _voxels(slices: list[SliceHeader]) -> NDArray[Any]:
-    """The slices' real values, shape (columns, rows, slices), read-only."""
-    is_scaled = any((one.slope, one.intercept) != (1.0, 0.0) for one in slices)
-    stack = np.stack([_slice_values(one, is_scaled) for one in slices])
-    if stack.dtype.kind == "f" and not np.isfinite(stack).all():
-        raise MedganError("pixels that are not finite (NaN or infinite)", file=slices[0].path.parent)
-    stack.setflags(write=False)
-    return stack.transpose(2, 1, 0)
-
-
-def _slice_values(header: SliceHeader, is_scaled: bool) -> NDArray[Any]:
-    """One slice's values, shape (rows, columns); in float32, rounded once, if any slice of the series is scaled."""
-    pixels = _decoded(header)
-    if header.photometric == "MONOCHROME1":
-        # The standard shows the least value white; turning the stored range about makes greater mean brighter.
-        pixels = (sum(header.stored_range) - pixels.astype(np.int64)).astype(pixels.dtype)
-    if not is_scaled:
-        return pixels
-    return (pixels.astype(np.float64) * header.slope + header.intercept).astype(np.float32)
-
-
-def _decoded(header: SliceHeader) -> NDArray[Any]:
-    """The stored pixels, shape (rows, columns)."""
-    dataset: pydicom.Dataset | None = None
-    try:
-        with pydicom_quiet():
-            dataset = pydicom.dcmread(header.path, force=True)
-            if "TransferSyntaxUID" not in dataset.file_meta:
-                dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
-            if dataset.file_meta.TransferSyntaxUID == RLELossless:
-                # The other plugin for this coding panics on damaged data, which no error handler should catch.
-                dataset.pixel_array_options(decoding_plugin="pydicom")
-            pixels = np.asarray(dataset.pixel_array)
-    except _PIXEL_ERRORS as error:
-        what, hint = _why_not_decoded(dataset, error)
-        raise MedganError(what, file=header.path, hint=hint) from error
-    if pixels.shape != header.matrix:
-        raise MedganError(
-            f"the pixels have the shape {pixels.shape}, the header says {header.matrix}", file=header.path
-        )
-    return pixels
-
-
-def _guessed_syntax(dataset: pydicom.FileDataset) -> UID:
-    """The transfer syntax by which pydicom could parse a file that states none."""
-    is_implicit, is_little_endian = dataset.original_encoding
-    if is_implicit:
-        return ImplicitVRLittleEndian
-    return ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian
-
-
-def _why_not_decoded(dataset: pydicom.Dataset | None, error: BaseException) -> tuple[str, str]:
-    """What is wrong with a file's pixels, and what to do."""
-    again = "Copy the file again from its source."
-    if dataset is None or "PixelData" not in dataset:
-        return f"the file holds no pixels that can be read ({error})", again
-    syntax = dataset.file_meta.TransferSyntaxUID
-    try:
-        with pydicom_quiet():
-            decoder = get_decoder(syntax)
-    except NotImplementedError:
-        return f"the pixels are coded as {syntax.name}, which pydicom cannot decode", "Export the series uncompressed."
-    if not decoder.is_available:
-        plugins = "; ".join(decoder.missing_dependencies)
-        return (
-            f"the pixels are coded as {syntax.name}, and no decoder for it is installed",
-            f"Install one of: {plugins}",
-        )
-    return f"the pixels ({syntax.name}) cannot be decoded ({error})", again
+def _hint_for(faults: Sequence[StackFault], *, hopeless: bool) -> str:
+    options = None if hopeless else options_for(faults)
+    if not options:
+        return "Add what is missing, or take out what does not belong."
+    flags = " and ".join(map(flag, options))
+    return f"Add what is missing and take out what does not belong; or have a regular grid made from it with {flags}."

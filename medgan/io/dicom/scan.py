@@ -1,322 +1,231 @@
-"""Which DICOM files there are and which series they form, by their headers alone."""
+"""Which series there are among files, and which volumes each of them holds, by their headers alone."""
 
 from __future__ import annotations
 
 import os
-import struct
-import warnings
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import pydicom
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from medgan.io.dicom.damage import kin_of, owners
+from medgan.io.dicom.files import begins_as_dicom, is_dicom, is_named_as_dicom, visible_files
+from medgan.io.dicom.groups import Distinction
+from medgan.io.dicom.headers import HEADER_ERRORS, SliceHeader, headers_of, pydicom_quiet
+from medgan.io.dicom.roles import IMAGE
+from medgan.io.dicom.split import AXES, split
 
-from medgan.io.dicom.geometry import SlicePlane
-
-# What pydicom raises on damaged headers.
-HEADER_ERRORS = (
-    InvalidDicomError,
-    BytesLengthException,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    IndexError,
-    OverflowError,
-    NotImplementedError,
-    EOFError,
-    OSError,
-    struct.error,
-    zlib.error,
-)
-
-_DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
-
-# Acquisition facts for `Volume.metadata`: attribute, and the name under which it goes. None can identify a patient.
-_NUMBERS = {
-    "SliceThickness": "slice_thickness",
-    "SpacingBetweenSlices": "spacing_between_slices",
-    "EchoTime": "echo_time",
-    "RepetitionTime": "repetition_time",
-    "InversionTime": "inversion_time",
-    "FlipAngle": "flip_angle",
-    "MagneticFieldStrength": "magnetic_field_strength",
-}
-_CODES = {"Modality": "modality", "PatientPosition": "patient_position"}
-
-_TAGS = [
-    "SOPClassUID",
-    "ImageType",
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "SeriesDescription",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "BitsStored",
-    "PixelRepresentation",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "ModalityLUTSequence",
-    *_NUMBERS,
-    *_CODES,
+__all__ = [
+    "HEADER_ERRORS",
+    "DicomSeries",
+    "Progress",
+    "SliceHeader",
+    "find_series",
+    "is_dicom",
+    "pydicom_quiet",
+    "visible_files",
 ]
 
+# Told now and then how many of how many files are done.
+Progress = Callable[[int, int], None]
+Damaged = tuple[Path, str]
 
-@dataclass(frozen=True)
-class SliceHeader:
-    """What one image file says of itself, pixels left on disk.
-
-    Args:
-        path: the file.
-        series: SeriesInstanceUID; "" if it has none.
-        series_number: SeriesNumber, None if it has none.
-        description: SeriesDescription, for messages only; never stored in a volume.
-        sop_class: SOPClassUID.
-        image_type: ImageType, such as ("ORIGINAL", "PRIMARY", "MOSAIC").
-        frames: NumberOfFrames, 1 if absent.
-        matrix: rows and columns.
-        samples: values per pixel, 3 for colours.
-        photometric: PhotometricInterpretation.
-        stored_range: least and greatest value that a pixel can hold, by BitsStored and PixelRepresentation.
-        plane: where the slice lies; None if the file does not say.
-        slope: RescaleSlope, 1 if absent.
-        intercept: RescaleIntercept, 0 if absent.
-        has_lookup_table: whether a ModalityLUTSequence replaces the rescale factors.
-        facts: acquisition facts under their names in `Volume.metadata`.
-    """
-
-    path: Path
-    series: str
-    series_number: int | None
-    description: str
-    sop_class: str
-    image_type: tuple[str, ...]
-    frames: int
-    matrix: tuple[int, int]
-    samples: int
-    photometric: str
-    stored_range: tuple[int, int]
-    plane: SlicePlane | None
-    slope: float
-    intercept: float
-    has_lookup_table: bool
-    facts: Mapping[str, float | str]
+# Reading headers waits for the disk more than for the processor, above all on network storage.
+_THREADS = 8
 
 
 @dataclass(frozen=True)
 class DicomSeries:
-    """The image files of one series.
+    """One volume of a series, or one kind of object that is left out.
+
+    A series of several volumes, such as echoes or time points, is several of these with the same `uid` and `folder`.
 
     Args:
         uid: SeriesInstanceUID; "" if the files have none.
-        folder: the deepest folder that holds all files.
-        slices: one header per file, in the order of their paths.
-        damaged: DICOM files in the same folders whose headers cannot be read and that may belong to the series; with
-            the reason.
+        folder: the deepest folder that holds all files of the series.
+        slices: one header per file, or per frame of a multi-frame file, in the order of their paths.
+        damaged: files whose headers cannot be read and that may belong to the series; with the reason.
+        role: "image", or what else it is, such as "localiser" or "dose report".
+        distinctions: what tells this volume from the others of the series.
+        problems: why the slices cannot be one volume, as far as their places do not say so themselves.
     """
 
     uid: str
     folder: Path
     slices: tuple[SliceHeader, ...]
-    damaged: tuple[tuple[Path, str], ...] = ()
+    damaged: tuple[Damaged, ...] = ()
+    role: str = IMAGE
+    distinctions: tuple[Distinction, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What tells this volume from the others of the series, such as "phase, echo 2"; "" if it is the only one."""
+        return ", ".join(one.text for one in self.distinctions)
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """What unlike images of one series differ in; volumes of the same kind form a fourth dimension."""
+        return tuple(one.text for one in self.distinctions if one.kind not in AXES)
+
+    @property
+    def number(self) -> int | None:
+        """SeriesNumber; None if there is none."""
+        return self.slices[0].series_number
 
     def __str__(self) -> str:
         first = self.slices[0]
-        number = "" if first.series_number is None else f"number {first.series_number}, "
-        kind = f"{first.facts.get('modality', 'unknown modality')}, {first.matrix[0]}x{first.matrix[1]}"
-        description = f", '{first.description}'" if first.description else ""
-        place = f", in folder '{self.folder.name}'"
-        files = "1 file" if len(self.slices) == 1 else f"{len(self.slices)} files"
-        return f"{self.uid or 'no UID'} ({number}{files}, {kind}{description}{place})"
+        words = (
+            "" if self.number is None else f"number {self.number}",
+            self.counted(),
+            str(first.facts.get("modality", "unknown modality")),
+            "{}x{}".format(*first.matrix) if first.matrix != (0, 0) else "",
+            self.label,
+            f"'{first.description}'" if first.description else "",
+            f"in folder '{self.folder.name}'",
+        )
+        return f"{self.uid or 'no UID'} ({', '.join(filter(None, words))})"
+
+    def counted(self) -> str:
+        """How many files it has, such as "1 file"."""
+        count = len({header.path for header in self.slices})
+        return "1 file" if count == 1 else f"{count} files"
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether the file begins as DICOM does, whatever its name.
+def find_series(files: Iterable[Path], progress: Progress | None = None) -> tuple[list[DicomSeries], list[Damaged]]:
+    """The series among `files`, each volume of a series by itself, and every object that is no image by its role.
 
-    That is a preamble with the letters DICM or, in files without one, a first element of group 2 or 8 with a plausible
-    value representation or length.
-    """
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(132)
-    except OSError:
-        return False
-    if start[128:132] == b"DICM":
-        return True
-    if start[:2] not in (b"\x02\x00", b"\x08\x00"):
-        return False
-    explicit = start[4:6].isalpha() and start[4:6].isupper()
-    return explicit or (len(start) >= 8 and int.from_bytes(start[4:8], "little") <= 64)
+    A series may be spread over several folders; folders that hold the same objects again count as series of their own.
+    DICOMDIR and files of other kinds are passed over.
 
-
-def visible_files(path: Path) -> Iterator[Path]:
-    """The file itself, or every file below the folder in sorted order, without hidden files and folders."""
-    if path.is_file():
-        yield path
-        return
-    for folder, subfolders, names in os.walk(path):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
-
-
-def find_series(files: Iterable[Path]) -> tuple[list[DicomSeries], list[tuple[Path, str]]]:
-    """The image series among `files`, by SeriesInstanceUID.
-
-    A series may be spread over several folders; folders that hold the same slices again count as series of their own.
-    Objects without pixels (reports, segmentation contours, DICOMDIR) and files of other kinds are passed over.
+    Args:
+        files: where to look; names do not matter.
+        progress: told how many of how many files are done.
 
     Returns:
-        The series in the order of their UIDs, and the damaged files that lie in no series' folder, each with the
-        reason.
+        The series in the order of their UIDs, volumes in the order of what tells them apart; and the damaged files that
+        belong to none of them, each with the reason.
     """
+    headers, damaged = _examined(list(files), progress)
+    suspects = owners([path for path, _ in damaged], _images(headers) if damaged else {})
+    headers, strays = _without_series(headers)
+    suspects |= strays
+    damaged += [(path, "an image without SeriesInstanceUID among others that have one") for path in sorted(strays)]
     groups: dict[str, list[SliceHeader]] = {}
-    damaged: list[tuple[Path, str]] = []
-    for path in files:
-        if not is_dicom(path):
-            if path.suffix.lower() in _DICOM_SUFFIXES:
-                what = "is empty" if path.stat().st_size == 0 else "holds something else"
-                damaged.append((path, f"named as DICOM, but the file {what}"))
-            continue
-        try:
-            header = read_header(path)
-        except HEADER_ERRORS as error:
-            damaged.append((path, f"the DICOM header cannot be read ({error})"))
-            continue
-        if header is not None:
-            groups.setdefault(header.series, []).append(header)
-    copies = [(uid, headers) for uid, group in sorted(groups.items()) for headers in _apart_by_folder(group)]
-    series = [_series(uid, headers, damaged) for uid, headers in copies]
+    for header in headers:
+        groups.setdefault(header.series, []).append(header)
+    series = [
+        one
+        for uid, group in sorted(groups.items())
+        for copies in [_apart_by_folder(group)]
+        for copy in copies
+        for one in _series(uid, copy, [file for file in damaged if uid in suspects[file[0]]], alone=len(copies) == 1)
+    ]
     attached = {path for one in series for path, _ in one.damaged}
     return series, [(path, reason) for path, reason in damaged if path not in attached]
 
 
-def read_header(path: Path) -> SliceHeader | None:
-    """The header of one file; None if it is a DICOM object without pixels.
-
-    Raises:
-        One of HEADER_ERRORS: an attribute that matters cannot be read.
-    """
+def _examined(files: list[Path], progress: Progress | None) -> tuple[list[SliceHeader], list[Damaged]]:
+    """The headers in all files, and the files that should have one and do not."""
+    headers: list[SliceHeader] = []
+    damaged: list[Damaged] = []
     with pydicom_quiet():
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
-        if not dataset.get("Rows") or not dataset.get("Columns"):
-            return None
-        bits, signed = int(dataset.get("BitsStored") or 16), bool(dataset.get("PixelRepresentation") or 0)
-        return SliceHeader(
-            path=path,
-            series=str(dataset.get("SeriesInstanceUID") or ""),
-            series_number=_whole(dataset, "SeriesNumber"),
-            description=str(dataset.get("SeriesDescription") or "").strip(),
-            sop_class=str(dataset.get("SOPClassUID") or ""),
-            image_type=tuple(map(str, _several(dataset.get("ImageType")))),
-            frames=_whole(dataset, "NumberOfFrames") or 1,
-            matrix=(int(dataset.Rows), int(dataset.Columns)),
-            samples=_whole(dataset, "SamplesPerPixel") or 1,
-            photometric=str(dataset.get("PhotometricInterpretation") or "MONOCHROME2"),
-            stored_range=(-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1),
-            plane=_plane(dataset, path),
-            slope=_factor(dataset, "RescaleSlope", 1.0),
-            intercept=_factor(dataset, "RescaleIntercept", 0.0),
-            has_lookup_table=bool(dataset.get("ModalityLUTSequence")),
-            facts=_facts(dataset),
-        )
+        for done, (path, found) in enumerate(zip(files, _in_threads(_examine, files), strict=True), start=1):
+            if isinstance(found, str):
+                damaged.append((path, found))
+            else:
+                headers += found
+            if progress is not None and (done % 100 == 0 or done == len(files)):
+                progress(done, len(files))
+    return headers, damaged
 
 
-@contextmanager
-def pydicom_quiet() -> Iterator[None]:
-    """Silence pydicom's warnings on harmless faults of a header; what matters is checked here and raised."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pydicom")
-        yield
+def _in_threads(
+    work: Callable[[Path], list[SliceHeader] | str], files: list[Path]
+) -> Iterator[list[SliceHeader] | str]:
+    """The results in the order of the files; work that has not begun is dropped when the reader gives up."""
+    pool = ThreadPoolExecutor(max_workers=_THREADS)
+    try:
+        yield from pool.map(work, files)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _series(uid: str, headers: list[SliceHeader], damaged: list[tuple[Path, str]]) -> DicomSeries:
+def _examine(path: Path) -> list[SliceHeader] | str:
+    """The headers in a file, none if it is no DICOM; or why it cannot be read."""
+    try:
+        if not begins_as_dicom(path):
+            what = "is empty" if path.stat().st_size == 0 else "holds something else"
+            return f"named as DICOM, but the file {what}" if is_named_as_dicom(path) else []
+    except OSError as error:
+        return f"the file cannot be opened ({error.strerror})"
+    try:
+        return headers_of(path)
+    except HEADER_ERRORS as error:
+        return f"the DICOM header cannot be read ({str(error) or type(error).__name__})"
+
+
+def _without_series(headers: list[SliceHeader]) -> tuple[list[SliceHeader], dict[Path, set[str]]]:
+    """Images that have lost their SeriesInstanceUID taken out: those without one beside images of the same matrix that
+    have one, whose series they may belong to."""
+    named: dict[tuple[Path, tuple[int, int]], dict[str, str]] = {}
+    for header in headers:
+        if header.series and header.role == IMAGE:
+            named.setdefault((header.path.parent, header.matrix), {})[header.path.name] = header.series
+    strays = {}
+    for header in headers:
+        alike = named.get((header.path.parent, header.matrix))
+        if alike and not header.series and header.role == IMAGE:
+            strays[header.path] = kin_of(header.path, alike)
+    return [header for header in headers if header.path not in strays], strays
+
+
+def _images(headers: list[SliceHeader]) -> dict[Path, dict[str, str]]:
+    """For each folder, the names of its images and their SeriesInstanceUIDs."""
+    by_folder: dict[Path, dict[str, str]] = {}
+    for header in headers:
+        if header.role == IMAGE and header.series:
+            by_folder.setdefault(header.path.parent, {})[header.path.name] = header.series
+    return by_folder
+
+
+def _series(uid: str, headers: list[SliceHeader], damaged: list[Damaged], *, alone: bool) -> Iterator[DicomSeries]:
+    """The volumes and other objects of one series; `damaged` files count if they lie in one of its folders, or if
+    there is no copy of the series (`alone`)."""
     folders = {header.path.parent for header in headers}
     folder = Path(os.path.commonpath(folders))
-    slices = tuple(_named_from(header, folder) for header in sorted(headers, key=lambda header: header.path))
-    return DicomSeries(uid, folder, slices, tuple((path, why) for path, why in damaged if path.parent in folders))
+    ordered = sorted(headers, key=lambda header: (header.path, header.frame or 0))
+    by_role: dict[str, list[SliceHeader]] = {}
+    for header in ordered:
+        by_role.setdefault(header.role, []).append(_named_from(header, folder))
+    own = tuple((path, why) for path, why in damaged if alone or path.parent in folders)
+    for role, members in by_role.items():
+        if role == IMAGE:
+            for group in split(members):
+                yield DicomSeries(uid, folder, group.slices, own, role, group.distinctions, group.problems)
+        else:
+            yield DicomSeries(uid, folder, tuple(members), role=role)
 
 
 def _apart_by_folder(headers: list[SliceHeader]) -> list[list[SliceHeader]]:
-    """The files of one series, kept together unless two folders hold slices of one position: those are copies or
-    echoes."""
+    """The files of one series, kept together unless two folders hold the same object: those are copies."""
     by_folder: dict[Path, list[SliceHeader]] = {}
     for header in headers:
         by_folder.setdefault(header.path.parent, []).append(header)
-    places = [{header.plane and header.plane.position for header in group} for group in by_folder.values()]
-    return [headers] if sum(map(len, places)) == len(set().union(*places)) else list(by_folder.values())
+    if len(by_folder) == 1:
+        return [headers]
+    objects = [_objects(group) for group in by_folder.values()]
+    return [headers] if sum(map(len, objects)) == len(set().union(*objects)) else list(by_folder.values())
+
+
+def _objects(headers: Sequence[SliceHeader]) -> set[object]:
+    """The objects by their SOPInstanceUID, those without one by their position."""
+    return {header.instance or (header.plane and header.plane.position) for header in headers}
 
 
 def _named_from(header: SliceHeader, folder: Path) -> SliceHeader:
     """The header with its plane called by the path below `folder`, so that equal file names stay apart in messages."""
     if header.plane is None:
         return header
-    return replace(header, plane=replace(header.plane, name=header.path.relative_to(folder).as_posix()))
-
-
-def _several(value: Any) -> list[Any]:
-    """An attribute's values: none, one or several."""
-    if value is None or value == "":
-        return []
-    return [value] if isinstance(value, (str, int, float)) else list(value)
-
-
-def _numbers(dataset: pydicom.Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    values = _several(dataset.get(keyword))
-    if not values:
-        return None
-    if len(values) != count:
-        raise ValueError(f"{keyword} holds {len(values)} values, {count} are needed")
-    try:
-        return tuple(float(value) for value in values)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{keyword} holds {values}") from error
-
-
-def _whole(dataset: pydicom.Dataset, keyword: str) -> int | None:
-    numbers = _numbers(dataset, keyword, 1)
-    return None if numbers is None else int(numbers[0])
-
-
-def _factor(dataset: pydicom.Dataset, keyword: str, default: float) -> float:
-    numbers = _numbers(dataset, keyword, 1)
-    return default if numbers is None else numbers[0]
-
-
-def _plane(dataset: pydicom.Dataset, path: Path) -> SlicePlane | None:
-    position = _numbers(dataset, "ImagePositionPatient", 3)
-    orientation = _numbers(dataset, "ImageOrientationPatient", 6)
-    spacing = _numbers(dataset, "PixelSpacing", 2)
-    if position is None or orientation is None or spacing is None:
-        return None
-    x, y, z = position
-    a, b, c, d, e, f = orientation
-    rows, columns = spacing
-    matrix = (int(dataset.Rows), int(dataset.Columns))
-    return SlicePlane(path.name, (x, y, z), (a, b, c, d, e, f), (rows, columns), matrix)
-
-
-def _facts(dataset: pydicom.Dataset) -> dict[str, float | str]:
-    """Acquisition facts; one that cannot be read is left out, because no voxel depends on it."""
-    facts: dict[str, float | str] = {}
-    for keyword, name in _NUMBERS.items():
-        try:
-            number = _numbers(dataset, keyword, 1)
-        except HEADER_ERRORS:
-            continue
-        if number is not None:
-            facts[name] = number[0]
-    for keyword, name in _CODES.items():
-        code = dataset.get(keyword)
-        if isinstance(code, str) and code and len(code) <= 16:
-            facts[name] = code
-    return facts
+    name = header.path.relative_to(folder).as_posix() + header.plane.name.removeprefix(header.path.name)
+    return replace(header, plane=replace(header.plane, name=name))

@@ -35,7 +35,7 @@ def moved(plane: SlicePlane, offset: np.ndarray) -> SlicePlane:
     return dataclasses.replace(plane, position=tuple(np.array(plane.position) + offset))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(angles=ANGLES, step=st.floats(0.3, 8), order=st.permutations(range(9)))
 def test_the_affine_of_shuffled_slices_is_the_analytic_one(angles, step, order) -> None:
     turn = Rotation.from_euler("xyz", angles).as_matrix()
@@ -50,7 +50,7 @@ def test_the_affine_of_shuffled_slices_is_the_analytic_one(angles, step, order) 
     np.testing.assert_allclose(stack_affine(ordered), expected, atol=1e-10)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     angles=ANGLES,
     step=st.floats(0.3, 8),

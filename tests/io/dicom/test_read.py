@@ -17,7 +17,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import MPEG2MPML, CTImageStorage, EnhancedMRImageStorage, JPEG2000Lossless
 
 from medgan.errors import MedganError
-from medgan.io.dicom import read
+from medgan.io.dicom import pixels
 from medgan.io.dicom.read import read_series
 
 Write = Callable[..., Path]
@@ -107,15 +107,27 @@ def test_metadata_hold_facts_in_which_all_slices_agree_and_nobodys_name(phantom,
     for k, dataset in enumerate(datasets):
         dataset.RepetitionTime, dataset.MagneticFieldStrength, dataset.SpacingBetweenSlices = 500 + k, 1.5, "4.2"
     volume = read_series(write(datasets))
-    assert dict(volume.metadata) == {
+    facts = {name: value for name, value in volume.metadata.items() if name != "dicom"}
+    assert facts == {
         "modality": "MR",
         "slice_thickness": 3.5,
         "spacing_between_slices": 4.2,
         "echo_time": 90.0,
         "magnetic_field_strength": 1.5,
     }
-    everything = json.dumps(dict(volume.metadata)) + repr(volume.history)
+    everything = json.dumps(facts) + repr(volume.history)
     assert not any(word in everything for word in ("Doe", "SECRET", "1970", "Who", datasets[0].SeriesInstanceUID))
+
+
+def test_the_sources_of_a_volume_are_its_files_in_slice_order(phantom, write: Write) -> None:
+    datasets = phantom.datasets()
+    folder = write(datasets, names=[f"{name}.dcm" for name in "bfadce"])
+    volume = read_series(folder)
+    assert volume.metadata["dicom"] == {
+        "series": datasets[0].SeriesInstanceUID,
+        "files": tuple(str(folder / f"{name}.dcm") for name in "bfadce"),
+        "frames": (None,) * 6,
+    }
 
 
 def test_names_suffixes_subfolders_and_strangers_do_not_matter(phantom, write: Write) -> None:
@@ -178,11 +190,27 @@ def test_a_tilted_gantry_is_refused(phantom, write: Write) -> None:
     assert "a gantry tilt of 15.0 degrees" in refusal(write(datasets))
 
 
-def test_two_echoes_in_one_series_are_refused(phantom, write: Write) -> None:
+def test_two_echoes_in_one_series_are_told_apart_and_chosen(phantom, write: Write) -> None:
     first, second = phantom.datasets(), phantom.datasets()
     for dataset in second:
         dataset.SeriesInstanceUID, dataset.EchoTime = first[0].SeriesInstanceUID, 120
-    assert "each of the 6 positions is imaged 2 times" in refusal(write([*first, *second]))
+        dataset.FrameOfReferenceUID = first[0].FrameOfReferenceUID
+        dataset.PixelData = (np.frombuffer(dataset.PixelData, np.uint16) + 7).astype(np.uint16).tobytes()
+    folder = write([*first, *second])
+    assert "holds 2 volumes" in refusal(folder)
+    for index, (voxels, echo_time) in enumerate([(phantom.voxels, 90), (phantom.voxels + 7, 120)]):
+        volume = read_series(folder, index=index)
+        np.testing.assert_array_equal(volume.data[0], voxels)
+        assert volume.metadata["echo_time"] == echo_time
+
+
+def test_two_volumes_that_nothing_tells_apart_are_refused(phantom, write: Write) -> None:
+    datasets = phantom.datasets()
+    copies = phantom.datasets()
+    for dataset in copies:
+        dataset.SeriesInstanceUID = datasets[0].SeriesInstanceUID
+        dataset.FrameOfReferenceUID = datasets[0].FrameOfReferenceUID
+    assert "each of the 6 positions is imaged 2 times" in refusal(write([*datasets, *copies]))
 
 
 def test_copies_in_two_folders_are_told_apart_by_the_folder(phantom, write: Write, tmp_path: Path) -> None:
@@ -222,10 +250,10 @@ def change(keyword: str, value: Any, which: slice = slice(None)) -> Callable[[li
 @pytest.mark.parametrize(
     ("apply", "words"),
     [
-        (change("SOPClassUID", EnhancedMRImageStorage), "enhanced multi-frame DICOM image"),
+        (change("SOPClassUID", EnhancedMRImageStorage), "without functional groups for its frames"),
         (change("NumberOfFrames", 4), "multi-frame DICOM image (4 frames)"),
         (change("ImageType", ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "a mosaic"),
-        (change("PhotometricInterpretation", "PALETTE COLOR"), "a colour image (PALETTE COLOR)"),
+        (change("PhotometricInterpretation", "PALETTE COLOR"), "a colour capture"),
         (change("ImagePositionPatient", None, slice(3, 4)), "without position"),
         (change("ImageOrientationPatient", None), "without position, orientation"),
         (change("PixelSpacing", None), "pixel spacing"),
@@ -262,7 +290,7 @@ def test_cut_pixels_are_refused_with_the_file(phantom, write: Write) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     message = refusal(folder)
     assert message.startswith(str(path))
-    assert "Explicit VR Little Endian" in message
+    assert "cut off: 50 of 70 bytes are there" in message
 
 
 def test_undecodable_pixels_name_the_transfer_syntax(phantom, write: Write) -> None:
@@ -281,7 +309,7 @@ def test_a_missing_decoder_is_named_with_what_to_install(phantom, write: Write, 
         dataset.PixelData = encapsulate([b"\0" * 10])
         dataset["PixelData"].VR = "OB"
     absent = SimpleNamespace(is_available=False, missing_dependencies=["pylibjpeg - requires pylibjpeg-openjpeg>=2.0"])
-    monkeypatch.setattr(read, "get_decoder", lambda syntax: absent)
+    monkeypatch.setattr(pixels, "get_decoder", lambda syntax: absent)
     message = refusal(write(datasets))
     assert "JPEG 2000 Image Compression (Lossless Only), and no decoder" in message
     assert "pylibjpeg-openjpeg" in message

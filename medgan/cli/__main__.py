@@ -1,0 +1,5 @@
+"""`python -m medgan.cli`."""
+
+from medgan.cli import main
+
+main()

@@ -1,0 +1,146 @@
+"""A DICOM node: series come in, are upscaled, and are sent on."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgan.errors import MedganError
+from medgan.reporter import Reporter
+from medgan.workflows.formats import DICOM, format_named
+from medgan.workflows.upscale import PHYSICS, check_request, check_size, loaded_model, origin_of
+
+if TYPE_CHECKING:
+    from medgan.inference.model import Model
+    from medgan.io import Scan
+    from medgan.node import NodeSettings
+    from medgan.node.service import Derive
+
+
+def run_node(
+    settings: NodeSettings,
+    *,
+    model: str | Path = PHYSICS,
+    factor: Sequence[float] | None = None,
+    spacing: Sequence[float] | None = None,
+    fidelity: float = 1.0,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> None:
+    """Receive, upscale and send until SIGINT or SIGTERM arrives.
+
+    Args:
+        settings: addresses, names and limits.
+        model: as `medgan.workflows.models.resolve_model` takes it, or "physics".
+        factor: see `medgan.inference.upscale.upscale`; along columns, rows and slices.
+        spacing: see there.
+        fidelity: see there.
+        device: "auto", "cpu", "cuda", ...
+        reporter: where the node's lines go. Series are called by a hash in them, and nothing of a patient is said.
+
+    Raises:
+        MedganError: an argument is wrong, or the storage or the address is taken.
+    """
+    from medgan.node import Node
+    from medgan.training.interruption import catching_signals
+
+    reporter = reporter or Reporter()
+    check_request(factor, spacing, None)
+    derive = upscaling(loaded_model(model, device), factor=factor, spacing=spacing, fidelity=fidelity)
+    with catching_signals() as interruption, _quiet_libraries():
+        Node(settings, derive, reporter.say).run(lambda: bool(interruption))
+
+
+def upscaling(
+    model: Model | None,
+    *,
+    factor: Sequence[float] | None = None,
+    spacing: Sequence[float] | None = None,
+    fidelity: float = 1.0,
+) -> Derive:
+    """What the node does to a series: every volume in it becomes a derived series, as `medgan upscale` writes it.
+
+    Args:
+        model: trained for super-resolution; None for the regularised inverse of the acquisition alone.
+        factor: see `medgan.inference.upscale.upscale`.
+        spacing: see there.
+        fidelity: see there.
+    """
+    request = {"factor": factor, "spacing": spacing, "thickness": None, "fidelity": fidelity}
+
+    def derive(instances: Path, target: Path, should_stop: Callable[[], bool]) -> list[str]:
+        scans, refusals = _scans_in(instances)
+        for number, scan in enumerate(scans):
+            try:
+                _upscale(scan, model, request, target / f"{number:03d}", should_stop)
+            except MedganError as error:
+                if isinstance(error.__cause__, OSError):
+                    # A disk that is full or failing is no fault of the series.
+                    raise
+                refusals.append(f"{scan.slices.label}: {error}" if scan.slices and scan.slices.label else str(error))
+        return refusals
+
+    return derive
+
+
+def _scans_in(instances: Path) -> tuple[list[Scan], list[str]]:
+    """What can be placed, and why the rest is left alone."""
+    from medgan.io.scans import survey
+
+    found = survey(instances)
+    refusals = [f"{path.name}: {reason}" for path, reason in found.damaged]
+    refusals += [f"{one.role}, {one.counted()}: not upscaled" for one in found.left_out]
+    wanted = []
+    for scan in found.scans:
+        if scan.slices is not None and _is_our_own(scan.slices.slices[0].path):
+            refusals.append("Made by medgan: does the destination send its results back to the node?")
+        else:
+            wanted.append(scan)
+    return wanted, refusals
+
+
+def _is_our_own(path: Path) -> bool:
+    """Whether the image was made by medgan; an archive that forwards what it gets would keep the node busy for ever."""
+    import pydicom
+
+    return str(pydicom.dcmread(path, specific_tags=["Manufacturer"]).get("Manufacturer")) == "medgan"
+
+
+def _upscale(
+    scan: Scan, model: Model | None, request: dict[str, Any], target: Path, should_stop: Callable[[], bool]
+) -> None:
+    """Write what `medgan upscale --format dicom` would write, with the same UIDs."""
+    from medgan.inference.upscale import upscale
+    from medgan.node.service import StoppedError
+
+    def look_up(done: int, total: int) -> None:
+        if should_stop():
+            raise StoppedError
+
+    look_up(0, 0)
+    source = scan.read()
+    check_size(source, request["factor"], request["spacing"])
+    volume = upscale(source, model, progress=look_up, **request)
+    format_named(DICOM).write(volume, target, origin_of(scan, source, model, request, ()))
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep the libraries' own messages out of the log: they quote header values, and so patients."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "pynetdicom")]
+    before = [(logger.propagate, logger.level) for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.propagate = False
+            logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            for logger, (propagate, level) in zip(loggers, before, strict=True):
+                logger.propagate = propagate
+                logger.setLevel(level)
