@@ -1,4 +1,4 @@
-"""The eight series that DICOM readers get wrong: medgan reads each right, voxel by voxel, or refuses it and says why."""
+"""The eight series that DICOM readers get wrong: medgan reads each right, voxel by voxel, or refuses it with a reason."""
 
 from __future__ import annotations
 
