@@ -15,8 +15,10 @@ from medgan.errors import MedganError
 from medgan.volume import Volume
 
 # Fit by nod and size in all ways; among them those whose brain and eyes touch in a threshold of grey values.
-HEADS = ["IXI014-HH-1236", "IXI338-HH-1971"]
+HEAD = "IXI338-HH-1971"
 MORE_HEADS = [
+    "IXI014-HH-1236",
+    "IXI443-HH-2215",
     "IXI443-HH-2215",
     "IXI039-HH-1261",
     "IXI519-HH-2240",

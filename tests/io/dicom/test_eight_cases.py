@@ -1,4 +1,4 @@
-"""The eight series that DICOM readers get wrong: medgan reads each right, voxel by voxel, or refuses it with a reason."""
+"""The eight series that DICOM readers get wrong: medgan reads each voxel right, or refuses with the reason."""
 
 from __future__ import annotations
 
