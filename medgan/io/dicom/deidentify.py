@@ -24,7 +24,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from medgan import __version__
 from medgan.errors import MedganError
 from medgan.io.dicom.headers import HEADER_ERRORS
-from medgan.io.dicom.identity import Identity, values_of
+from medgan.io.dicom.identity import NEEDED, Identity, values_of
 from medgan.io.dicom.profile import EDITION, Action, action_for
 from medgan.io.dicom.pseudonyms import Pseudonyms, moved_back
 
@@ -196,9 +196,10 @@ def _readable(dataset: Dataset) -> Iterator[DataElement]:
 
 
 def _fits(element: DataElement) -> bool:
-    """Whether all values are such as the value representation allows, as far as they could hide text."""
+    """Whether all values are such as the value representation allows, as far as they could hide text; scanners write
+    small letters and other signs into codes that an image needs."""
     pattern = {"DS": _NUMERIC_TEXT, "IS": _NUMERIC_TEXT, "CS": _CODE, "TM": _TIME}.get(element.VR)
-    if pattern is None:
+    if pattern is None or element.keyword in NEEDED:
         return True
     values = [getattr(value, "original_string", value) for value in values_of(element.value)]
     return all(pattern.fullmatch(str(value)) for value in values)

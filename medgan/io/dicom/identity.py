@@ -49,7 +49,7 @@ _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _SEARCHED = frozenset(("AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT", "OB", "OW", "UN"))
 
 # What an image cannot do without. A word of a name may stand there by chance, but that is for the user to see.
-_NEEDED = frozenset(
+NEEDED = frozenset(
     (
         "ImageType",
         "FrameType",
@@ -104,7 +104,7 @@ class Identity:
         values = [value for value in values_of(element.value) if str(value) not in _TERMS]
         if not any(self._stands_in(value) for value in values):
             return True
-        if element.keyword in _NEEDED:
+        if element.keyword in NEEDED:
             raise MedganError(
                 f"{element.keyword} holds a word that also names the patient or someone else in the header",
                 hint="Correct it in a copy of the files first: the image needs it, so it cannot be emptied.",

@@ -245,6 +245,11 @@ def test_a_patient_called_axial_does_not_cost_the_image_type(image: Dataset, pse
     assert list(deidentified(image, pseudonyms).ImageType) == ["ORIGINAL", "PRIMARY", "AXIAL"]
 
 
+def test_codes_that_scanners_write_wrongly_stay_where_they_are_needed(image: Dataset, pseudonyms: Pseudonyms) -> None:
+    image["ImageType"]._value = pydicom.multival.MultiValue(str, ["ORIGINAL", "PRIMARY", "Mean-b0/1.5"])
+    assert list(deidentified(image, pseudonyms).ImageType)[2] == "Mean-b0/1.5"
+
+
 def test_a_patient_called_like_a_position_does_not_cost_it(image: Dataset, pseudonyms: Pseudonyms) -> None:
     image.PatientName, image.PatientPosition = "HFS", "HFS"
     assert deidentified(image, pseudonyms).PatientPosition == "HFS"
