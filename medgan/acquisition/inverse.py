@@ -9,8 +9,11 @@ from medgan.errors import MedganError
 
 Matrix = NDArray[np.float64]
 
-DEFAULT_REGULARISATION = 1e-3
-"""Suits a signal-to-noise ratio of about 60; costs scans without noise less than 0.1 dB."""
+DEFAULT_REGULARISATION = 1e-4
+"""Small enough that the inverse explains the measured scan: what `forward` makes of it differs from the scan by less
+than 0.001 of the range (root mean square, real brain scans, 2 to 6 times thicker slices without gaps), well below the
+noise. At a signal-to-noise ratio of 60 it costs less than 0.05 dB against the best value, at 30 up to 0.15 dB:
+`regularisation_for` knows better where the noise is known."""
 
 
 def regularisation_for(noise: float) -> float:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from medgan.acquisition.inverse import DEFAULT_REGULARISATION, Matrix, tikhonov_inverse
 from medgan.acquisition.profiles import band_limit_matrix, effective_fwhm, profile_matrix
+from medgan.acquisition.shapes import SliceProfile
 from medgan.errors import MedganError, nearest
 from medgan.geometry import Shape, Spacing
 
 Role = Literal["forward", "adjoint", "inverse"]
-PROFILES = ("gaussian", "band_limit")
+PROFILES = ("gaussian", "rectangular", "shinnar_le_roux", "measured", "band_limit")
 _AXIS_NAMES = "XYZ"
 
 
@@ -29,9 +30,10 @@ class AxisSampling:
     Args:
         low: samples of the low-resolution axis.
         high: samples of the high-resolution axis.
-        profile: "gaussian" (slices) or "band_limit" (in-plane, k-space).
-        fwhm: of a Gaussian profile: blur beyond the voxel's own extent, in high-resolution voxels.
+        profile: one of `PROFILES`.
+        fwhm: of a slice profile: blur beyond the voxel's own extent, in high-resolution voxels.
         taper: of a band limit: attenuated part of the band, 0 to 1.
+        measured: the shape of a "measured" profile.
     """
 
     low: int
@@ -39,6 +41,7 @@ class AxisSampling:
     profile: str
     fwhm: float = 0.0
     taper: float = 0.0
+    measured: SliceProfile | None = None
 
     @cached_property
     def is_identity(self) -> bool:
@@ -56,8 +59,8 @@ def axis_matrix(axis: AxisSampling, role: Role, regularisation: float | None = N
     if role == "inverse":
         strength = DEFAULT_REGULARISATION if regularisation is None else regularisation
         matrix = tikhonov_inverse(axis_matrix(axis, "forward"), strength)
-    elif axis.profile == "gaussian":
-        matrix = profile_matrix(axis.low, axis.high, fwhm=axis.fwhm)
+    elif axis.profile != "band_limit":
+        matrix = profile_matrix(axis.low, axis.high, fwhm=axis.fwhm, profile=axis.profile, measured=axis.measured)
     else:
         matrix = band_limit_matrix(axis.low, axis.high, taper=axis.taper)
     matrix.setflags(write=False)
@@ -96,9 +99,10 @@ class Acquisition:
         low_shape: voxels of the low-resolution grid; both grids cover the same field of view.
         high_spacing: mm between the centres of the high-resolution voxels.
         thickness: extent of a low-resolution sample in mm (FWHM) along each axis; None where the profile is no slice.
-        profile: for each axis "gaussian" or "band_limit".
+        profile: for each axis one of `PROFILES`.
         taper: attenuated part of a band limit, 0 to 1.
         regularisation: what `inverse` uses unless told otherwise (`medgan.acquisition.tikhonov_inverse`).
+        measured: the shape of the "measured" profiles.
     """
 
     high_shape: Shape
@@ -108,6 +112,7 @@ class Acquisition:
     profile: tuple[str, str, str]
     taper: float = 0.0
     regularisation: float = DEFAULT_REGULARISATION
+    measured: SliceProfile | None = None
 
     @classmethod
     def between(
@@ -119,7 +124,8 @@ class Acquisition:
         thickness: Sequence[float | None] | None = None,
         profile: str | Sequence[str] = "gaussian",
         taper: float = 0.0,
-        regularisation: float = DEFAULT_REGULARISATION,
+        regularisation: float | None = None,
+        measured: SliceProfile | None = None,
     ) -> Acquisition:
         """The acquisition that samples `high_shape` voxels as `low_shape` voxels of the same field of view.
 
@@ -128,17 +134,21 @@ class Acquisition:
             low_shape: voxels (X, Y, Z) of the low-resolution grid, none larger.
             high_spacing: mm between high-resolution voxel centres along each axis.
             thickness: slice thickness (FWHM) in mm along each axis; None for an axis, or for all: slices that touch,
-                as thick as the low-resolution spacing. Thinner leaves gaps, thicker overlaps. Thickness up to the
-                high-resolution spacing adds no blur. Band-limited axes have no slices: what is given for them plays
-                no part.
-            profile: "gaussian" for slices, "band_limit" for in-plane axes; one for all axes or one for each.
+                as thick as the low-resolution spacing (of a "measured" profile: its own FWHM). Thinner leaves gaps:
+                what lies in them is seen by the flanks of the profile only, and what varies faster than the slices
+                follow one another appears as something slower. Thicker overlaps. Thickness up to the high-resolution
+                spacing adds no blur. Band-limited axes have no slices: what is given for them plays no part.
+            profile: "gaussian", "rectangular", "shinnar_le_roux" or "measured" for slices, "band_limit" for in-plane
+                axes; one for all axes or one for each.
             taper: with "band_limit": the upper part of the band, 0 to 1, that is attenuated against ringing.
-            regularisation: default of `inverse`, positive.
+            regularisation: default of `inverse`, positive; None: `DEFAULT_REGULARISATION`.
+            measured: the shape of the "measured" profiles, stretched where `thickness` differs from its own FWHM.
 
         Raises:
-            MedganError: a size, a spacing, a thickness, a profile's name or the taper is impossible.
+            MedganError: a size, a spacing, a thickness, a profile's name or the taper is impossible, or `measured` is
+                missing for a "measured" profile.
         """
-        profiles = _checked_profiles(profile)
+        profiles = _checked_profiles(profile, measured)
         highs, lows = _checked_shape("high-resolution", high_shape), _checked_shape("low-resolution", low_shape)
         spacing = _positive("voxel spacing", high_spacing)
         if not 0 <= taper <= 1:
@@ -152,9 +162,13 @@ class Acquisition:
         wanted = tuple(thickness) if thickness is not None else (None, None, None)
         if len(wanted) != 3:
             raise MedganError(f"the slice thickness needs one value for each of three axes, got {len(wanted)}")
-        touching = [size * (high / low) for size, high, low in zip(spacing, highs, lows, strict=True)]
-        resolved = [_resolved_thickness(*axis) for axis in zip(_AXIS_NAMES, profiles, wanted, touching, strict=True)]
-        return cls(highs, lows, spacing, (resolved[0], resolved[1], resolved[2]), profiles, taper, regularisation)
+        usual = [
+            measured.fwhm_mm if measured is not None and name == "measured" else size * (high / low)
+            for size, high, low, name in zip(spacing, highs, lows, profiles, strict=True)
+        ]
+        x, y, z = (_resolved_thickness(*axis) for axis in zip(_AXIS_NAMES, profiles, wanted, usual, strict=True))
+        strength = DEFAULT_REGULARISATION if regularisation is None else regularisation
+        return cls(highs, lows, spacing, (x, y, z), profiles, taper, strength, measured)
 
     @cached_property
     def axes(self) -> tuple[AxisSampling, ...]:
@@ -162,7 +176,13 @@ class Acquisition:
         return tuple(
             AxisSampling(low, high, profile, taper=self.taper)
             if thick is None
-            else AxisSampling(low, high, profile, fwhm=effective_fwhm(thick, voxel))
+            else AxisSampling(
+                low,
+                high,
+                profile,
+                fwhm=effective_fwhm(thick, voxel),
+                measured=self.measured if profile == "measured" else None,
+            )
             for low, high, profile, thick, voxel in zip(
                 self.low_shape, self.high_shape, self.profile, self.thickness, self.high_spacing, strict=True
             )
@@ -215,7 +235,7 @@ class Acquisition:
 
     def describe(self) -> dict[str, Any]:
         """Everything `between` needs to build this acquisition again, as plain values for JSON."""
-        return {
+        description: dict[str, Any] = {
             "high_shape": list(self.high_shape),
             "low_shape": list(self.low_shape),
             "high_spacing": list(self.high_spacing),
@@ -224,11 +244,15 @@ class Acquisition:
             "taper": self.taper,
             "regularisation": self.regularisation,
         }
+        if self.measured is not None:
+            description["measured"] = {"weights": list(self.measured.weights), "step_mm": self.measured.step_mm}
+        return description
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Acquisition:
         """The acquisition that `describe` described."""
-        return cls.between(**description)
+        measured = description.get("measured")
+        return cls.between(**{**description, "measured": None if measured is None else SliceProfile(**measured)})
 
 
 def low_shape_for(high_shape: Sequence[int], factor: Sequence[float]) -> Shape:
@@ -259,23 +283,27 @@ def _positive(what: str, values: Sequence[float]) -> tuple[float, float, float]:
     return numbers[0], numbers[1], numbers[2]
 
 
-def _checked_profiles(profile: str | Sequence[str]) -> tuple[str, str, str]:
+def _checked_profiles(profile: str | Sequence[str], measured: SliceProfile | None) -> tuple[str, str, str]:
     """A known profile for each axis."""
     names = (profile,) * 3 if isinstance(profile, str) else tuple(profile)
     for name in names:
         if name not in PROFILES:
             raise MedganError(f"'{name}' is no sampling profile", hint=nearest(str(name), list(PROFILES)))
+    if "measured" in names and measured is None:
+        raise MedganError(
+            "the profile is 'measured' but none is given", hint="Give SliceProfile(weights, step_mm) as `measured`."
+        )
     if len(names) != 3:
         raise MedganError(f"give one sampling profile for all axes or one for each of three, not {len(names)}")
     return names[0], names[1], names[2]
 
 
-def _resolved_thickness(name: str, profile: str, thickness: float | None, touching: float) -> float | None:
+def _resolved_thickness(name: str, profile: str, thickness: float | None, usual: float) -> float | None:
     """The FWHM in mm along one axis; None for a band limit, which has none."""
     if profile == "band_limit":
         return None
     if thickness is None:
-        return touching
+        return usual
     if not (isfinite(thickness) and thickness > 0):
         raise MedganError(f"the slice thickness along {name} must be a positive number of mm, not {thickness}")
     return float(thickness)

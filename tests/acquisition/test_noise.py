@@ -20,6 +20,29 @@ def test_rician_noise_has_the_rician_distribution() -> None:
     assert stats.kstest(noisy.flatten().numpy(), stats.rice(3.0 / 2.0, scale=2.0).cdf).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("snr", [0.5, 1.0, 3.0, 20.0])
+def test_mean_and_variance_at_a_signal_to_noise_ratio_are_rices(snr: float) -> None:
+    """Half of the scan is tissue of signal 2, half is air: there the distribution is Rayleigh's."""
+    scan = torch.zeros(80, 40, 40, dtype=torch.float64)
+    scan[:40] = 2.0
+    noisy = with_noise(scan, snr=snr, generator=seeded(3)).numpy()
+    sigma = 2.0 / snr
+    for half, signal in ((noisy[:40], 2.0), (noisy[40:], 0.0)):
+        expected = stats.rice(signal / sigma, scale=sigma)
+        assert half.mean() == pytest.approx(expected.mean(), abs=4 * expected.std() / 253)
+        assert half.var() == pytest.approx(expected.var(), rel=0.03)
+    assert noisy.min() >= 0
+    # Rayleigh's closed form, as a check on the check.
+    assert noisy[40:].mean() == pytest.approx(sigma * np.sqrt(np.pi / 2), rel=0.01)
+
+
+def test_strength_may_differ_from_scan_to_scan() -> None:
+    scan = torch.full((2, 1, 30, 30, 30), 50.0)
+    sigma = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1, 1)
+    spread = with_noise(scan, sigma=sigma, generator=seeded()).std(dim=(1, 2, 3, 4))
+    np.testing.assert_allclose(spread, [1, 3], rtol=0.02)
+
+
 def test_gaussian_noise_has_the_gaussian_distribution() -> None:
     noisy = with_noise(torch.full((40, 40, 40), 3.0), sigma=2.0, kind="gaussian", generator=seeded())
     assert stats.kstest(noisy.flatten().numpy(), stats.norm(3.0, 2.0).cdf).pvalue > 1e-3
