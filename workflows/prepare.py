@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from medgan.data.cohort import Cohort
     from medgan.data.prepare import Preparation
 
 
@@ -16,6 +17,7 @@ def prepare(
     *,
     spacing: Sequence[float] | None = None,
     shape: Sequence[int] | None = None,
+    own_grids: bool = False,
     split: Sequence[float] = (0.8, 0.1, 0.1),
     seed: int = 0,
     jobs: int = 1,
@@ -28,6 +30,7 @@ def prepare(
         out: the cohort's folder.
         spacing: mm along R, A and S; the median over the scans when None.
         shape: voxels along R, A and S; the median over the resampled scans when None.
+        own_grids: keep every scan's own voxels, for trainings that take scans of any spacing.
         split: parts of the subjects for train, validation and test.
         seed: of the split.
         jobs: processes to use.
@@ -43,7 +46,17 @@ def prepare(
     from medgan.workflows.places import writable_folder
 
     out = writable_folder(out)
-    return prepared(inputs, out, spacing=spacing, shape=shape, split=split, seed=seed, jobs=jobs, progress=progress)
+    return prepared(
+        inputs,
+        out,
+        spacing=spacing,
+        shape=shape,
+        own_grids=own_grids,
+        split=split,
+        seed=seed,
+        jobs=jobs,
+        progress=progress,
+    )
 
 
 def described(preparation: Preparation) -> dict[str, str]:
@@ -55,10 +68,17 @@ def described(preparation: Preparation) -> dict[str, str]:
         "cohort": str(cohort.folder),
         "scans": f"{fingerprint['scans']} of {fingerprint['subjects']} subjects",
         "split": ", ".join(splits),
-        "grid": f"{_by(cohort.shape)} voxels of {_by(round(value, 4) for value in cohort.spacing)} mm, RAS",
+        "grid": grid_of(cohort),
         "labels": ", ".join(_label(name, column) for name, column in fingerprint["labels"].items()) or "none",
         "left out": str(len(preparation.failures)),
     }
+
+
+def grid_of(cohort: Cohort) -> str:
+    """The grid of a cohort's scans in words."""
+    if not cohort.has_common_grid:
+        return "every scan its own, RAS"
+    return f"{_by(cohort.shape)} voxels of {_by(round(value, 4) for value in cohort.spacing)} mm, RAS"
 
 
 def _by(values: Iterable[float]) -> str:

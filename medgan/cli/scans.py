@@ -133,12 +133,16 @@ def prepare(
     shape: Annotated[
         str | None, typer.Option(help="Target shape in voxels, x,y,z in RAS; the cohort's median without it.")
     ] = None,
+    own_grids: Annotated[
+        bool, typer.Option("--own-grids", help="Keep each scan's own voxels, for recipes that take any spacing.")
+    ] = False,
     split: Annotated[str, typer.Option(help="Shares of subjects for train, validation, test.")] = "0.8,0.1,0.1",
     seed: Seed = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Build a cohort: manifest, fingerprint, cached voxels."""
     from medgan.workflows.arguments import numbers, shares, whole_numbers
+    from medgan.workflows.prepare import grid_of
     from medgan.workflows.prepare import prepare as run
 
     with console() as reporter:
@@ -147,6 +151,7 @@ def prepare(
             out,
             spacing=numbers(spacing, "--spacing"),
             shape=whole_numbers(shape, "--shape"),
+            own_grids=own_grids,
             split=shares(split, "--split"),
             seed=seed,
             jobs=jobs,
@@ -154,7 +159,5 @@ def prepare(
         )
     cohort = preparation.cohort
     counts = ", ".join(f"{len(cohort.split(name))} {name}" for name in ("train", "validation", "test"))
-    size = " x ".join(map(str, cohort.shape))
-    steps = " x ".join(f"{step:.3g}" for step in cohort.spacing)
-    typer.echo(f"{len(cohort.records)} scans ({counts}) of {size} voxels, {steps} mm, in {cohort.folder}")
+    typer.echo(f"{len(cohort.records)} scans ({counts}), {grid_of(cohort)}, in {cohort.folder}")
     exit_with_failures(preparation.failures, done=len(cohort.records))

@@ -98,14 +98,31 @@ class Cohort:
         return cls(folder, records, read_json(folder / FINGERPRINT), sha256_of(manifest))
 
     @property
+    def has_common_grid(self) -> bool:
+        """Whether all prepared scans have one shape and spacing, rather than each its own."""
+        return self.fingerprint["shape"] is not None
+
+    @property
     def shape(self) -> Shape:
-        """Voxels of every prepared scan along R, A and S."""
+        """Voxels of every prepared scan along R, A and S.
+
+        Raises:
+            MedganError: every scan has a shape of its own.
+        """
+        if not self.has_common_grid:
+            raise MedganError(
+                "the scans of this cohort have grids of their own; this needs one grid for all",
+                file=self.folder,
+                hint="Prepare it with a --spacing in mm, or train a recipe with random acquisitions.",
+            )
         x, y, z = self.fingerprint["shape"]
         return int(x), int(y), int(z)
 
     @property
     def spacing(self) -> Spacing:
-        """Mm between prepared voxels along R, A and S: the median over the scans, which differ by rounding at most."""
+        """Mm between prepared voxels along R, A and S: the median over the scans, which differ by rounding at most
+        where they have a common grid.
+        """
         x, y, z = self.fingerprint["spacing"]
         return float(x), float(y), float(z)
 

@@ -15,8 +15,12 @@ from medgan.geometry import Shape, Spacing, shape_for_spacing
 from medgan.resampling import checked_shape, checked_spacing
 
 
-def completed_specification(surveys: Sequence[Surveyed], spacing: Spacing | None, shape: Shape | None) -> Specification:
-    """The grid asked for, completed by the medians over the scans."""
+def completed_specification(
+    surveys: Sequence[Surveyed], spacing: Spacing | None, shape: Shape | None, *, own_grids: bool = False
+) -> Specification:
+    """The grid asked for, completed by the medians over the scans; none where every scan keeps its own."""
+    if own_grids:
+        return Specification(None, None)
     if spacing is None:
         spacing = checked_spacing(np.median([survey.ras_spacing for survey in surveys], axis=0).round(6).tolist())
     if shape is None:
@@ -35,7 +39,7 @@ def summary(records: Sequence[ScanRecord]) -> dict[str, Any]:
         for percentile in PERCENTILES
     }
     return {
-        "shape": records[0].prepared_shape,
+        "shape": records[0].prepared_shape if len({record.prepared_shape for record in records}) == 1 else None,
         "spacing": np.median([record.prepared_spacing for record in records], axis=0).round(6).tolist(),
         "percentiles": middle,
         "scans": len(records),

@@ -22,7 +22,7 @@ from medgan.resampling import cropped_or_padded, resampled
 from medgan.volume import Volume
 
 # Raise it whenever the same scan and specification would give other voxels than before.
-_FORMAT = 1
+_FORMAT = 2
 # What stands outside the field of view. The minimum would follow one stray voxel or the ringing of the interpolation;
 # this percentile is air in practically every scan and is also where a model's intensity range begins.
 _BACKGROUND_PERCENTILE = 0.5
@@ -33,13 +33,13 @@ class Specification:
     """How scans become prepared voxels.
 
     Args:
-        spacing: mm wanted along R, A and S.
-        shape: voxels along R, A and S.
+        spacing: mm wanted along R, A and S; None: every scan keeps its own grid.
+        shape: voxels along R, A and S; None with the spacing.
         order: of the interpolating B-spline.
     """
 
-    spacing: Spacing
-    shape: Shape
+    spacing: Spacing | None
+    shape: Shape | None
     order: int = 3
 
     def as_dict(self) -> dict[str, Any]:
@@ -69,6 +69,7 @@ class Gridded:
     percentiles: Mapping[str, float]
     background: float
     affine: tuple[tuple[float, ...], ...]
+    prepared_shape: Shape
     prepared_spacing: Spacing
 
 
@@ -120,6 +121,7 @@ def gridded(scan: Scan, sha256: str, specification: Specification, folder: Path)
         "percentiles": percentiles,
         "background": background,
         "affine": volume.affine.tolist(),
+        "prepared_shape": volume.shape,
         "prepared_spacing": volume.spacing,
     }
     _write_array(array, volume.as_float()[0])
@@ -151,6 +153,8 @@ def _read(scan: Scan) -> Volume:
 def _on_grid(volume: Volume, specification: Specification) -> tuple[Volume, float]:
     """The scan as the specification wants it, and the value outside its field of view."""
     turned = volume.reoriented("RAS")
+    if specification.spacing is None or specification.shape is None:
+        return turned, float(np.percentile(turned.data, _BACKGROUND_PERCENTILE))
     sampled = resampled(turned, spacing=specification.spacing, order=specification.order)
     background = float(np.percentile(sampled.data, _BACKGROUND_PERCENTILE))
     return cropped_or_padded(sampled, specification.shape, fill=background), background
@@ -168,7 +172,8 @@ def _percentiles(data: NDArray[np.float32]) -> dict[str, float]:
 def _restored(content: Mapping[str, Any], voxels: str) -> Gridded:
     affine = tuple(tuple(float(value) for value in row) for row in content["affine"])
     x, y, z = content["prepared_spacing"]
-    return Gridded(voxels, dict(content["percentiles"]), float(content["background"]), affine, (x, y, z))
+    a, b, c = content["prepared_shape"]
+    return Gridded(voxels, dict(content["percentiles"]), float(content["background"]), affine, (a, b, c), (x, y, z))
 
 
 def _write_array(path: Path, array: NDArray[np.float32]) -> None:

@@ -2,8 +2,8 @@
 not.
 
 Item number n of a run (n = step x batch size + place in the batch) is scan n modulo the number of scans in a
-permutation drawn anew for each epoch, so every scan is seen once per epoch; where a patch lies and what is flipped is
-drawn from (seed, n) alone. Several ranks take steps apart, such as step x ranks + rank.
+permutation drawn anew for each epoch, so every scan is seen once per epoch, unless scans are drawn by their detail;
+where a patch lies and how it is turned and shown is drawn from (seed, n) alone. Several ranks take steps apart, such as step x ranks + rank.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ import torch
 from numpy.typing import NDArray
 
 from medgan.data.cohort import Cohort, ScanRecord
+from medgan.data.contrast import random_contrast
+from medgan.data.cutting import cumulative_detail, cut_around, drawn_centre
 from medgan.data.intensity import normalise
+from medgan.data.sharpness import sharp_axes
 from medgan.errors import MedganError
 from medgan.geometry import Shape
 from medgan.resampling import checked_shape
 
-# How much of the patch sampling ignores the anatomy, so that air and homogeneous tissue are seen as well.
-_UNIFORM_PART = 0.25
-_BLOCKS_PER_AXIS = 16
-
 Flips = tuple[bool, bool, bool]
+Order = tuple[int, int, int]
+_AS_STORED: Order = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Batch:
         starts: per item, the index of its first voxel in the prepared scan; negative where the scan was padded by
             reflection.
         flips: per item, which axes were flipped after cutting.
+        orders: per item, which axis of the prepared scan each axis of the patch is.
     """
 
     step: int
@@ -50,6 +52,7 @@ class Batch:
     records: tuple[ScanRecord, ...]
     starts: tuple[Shape, ...]
     flips: tuple[Flips, ...]
+    orders: tuple[Order, ...]
 
 
 class BatchSource(Protocol):
@@ -91,22 +94,33 @@ class _Batches:
             tuple(self.records[item[1]] for item in items),
             tuple(item[2] for item in items),
             tuple(item[3] for item in items),
+            tuple(item[4] for item in items),
         )
 
-    def _item(self, number: int) -> tuple[NDArray[np.float32], int, Shape, Flips]:
-        epoch, place = divmod(number, len(self.records))
-        index = _epoch_order(len(self.records), self.seed, epoch)[place]
+    def _item(self, number: int) -> tuple[NDArray[np.float32], int, Shape, Flips, Order]:
         rng = np.random.default_rng([self.seed, 1, number])
-        cut, start = self._cut(index, rng)
+        index = self._due(number, rng)
+        order = self._order(index, rng)
+        cut, start = self._cut(index, order, rng)
         flips = [False, False, False]
         for axis in self._flipped_axes:
             flips[axis] = bool(rng.random() < 0.5)
-        cut = np.flip(cut, tuple(axis for axis in range(3) if flips[axis]))
+        cut = np.flip(cut.transpose(order), tuple(axis for axis in range(3) if flips[axis]))
         percentiles = self.records[index].percentiles
         normalised = normalise(np.array(cut, dtype=np.float32), percentiles["0.5"], percentiles["99.5"])
-        return normalised, index, start, (flips[0], flips[1], flips[2])
+        return self._shown(normalised, rng), index, start, (flips[0], flips[1], flips[2]), order
 
-    def _cut(self, index: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], Shape]:
+    def _due(self, number: int, rng: np.random.Generator) -> int:
+        epoch, place = divmod(number, len(self.records))
+        return _epoch_order(len(self.records), self.seed, epoch)[place]
+
+    def _order(self, index: int, rng: np.random.Generator) -> Order:
+        return _AS_STORED
+
+    def _shown(self, voxels: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        return voxels
+
+    def _cut(self, index: int, order: Order, rng: np.random.Generator) -> tuple[NDArray[np.float32], Shape]:
         raise NotImplementedError
 
 
@@ -127,7 +141,7 @@ class WholeVolumes(_Batches):
     def __init__(self, cohort: Cohort, split: str, *, batch_size: int, seed: int, flip: bool = False) -> None:
         super().__init__(cohort, split, batch_size, seed, (0,) if flip else ())
 
-    def _cut(self, index: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], Shape]:
+    def _cut(self, index: int, order: Order, rng: np.random.Generator) -> tuple[NDArray[np.float32], Shape]:
         return self._voxels(index), (0, 0, 0)
 
 
@@ -146,6 +160,11 @@ class Patches(_Batches):
         seed: of the order, the places and the flips.
         margin: voxels next to the scan's faces that no patch touches, as far as the scan is large enough.
         flip: flip each axis with probability one half.
+        transpose: exchange the axes at random, but so that the last axis of a patch is one along which its scan is
+            sharp (`medgan.data.sharpness`).
+        contrast: share of the patches that are shown in a random contrast (`medgan.data.contrast`).
+        by_detail: draw scans in proportion to their voxels times their voxels per cubic mm instead of one after the
+            other.
 
     Raises:
         MedganError: the split is empty, or the patch shape or the margin is impossible.
@@ -161,31 +180,40 @@ class Patches(_Batches):
         seed: int,
         margin: int = 0,
         flip: bool = False,
+        transpose: bool = False,
+        contrast: float = 0.0,
+        by_detail: bool = False,
     ) -> None:
         super().__init__(cohort, split, batch_size, seed, (0, 1, 2) if flip else ())
         if margin < 0:
             raise MedganError(f"a margin must not be negative, this is {margin}")
         self.patch_shape = checked_shape(patch_shape)
-        self.margin = margin
-        self._table = lru_cache(maxsize=2048)(lambda index: _cumulative_detail(np.asarray(self._voxels(index))))
+        self.margin, self.contrast, self.transpose = margin, contrast, transpose
+        self._share = _shares_of_detail(self.records) if by_detail else None
+        self._table = lru_cache(maxsize=2048)(lambda index: cumulative_detail(np.asarray(self._voxels(index))))
+        self._sharp = lru_cache(maxsize=2048)(lambda index: sharp_axes(np.asarray(self._voxels(index))))
 
-    def _cut(self, index: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], Shape]:
+    def _due(self, number: int, rng: np.random.Generator) -> int:
+        if self._share is None:
+            return super()._due(number, rng)
+        return min(int(np.searchsorted(self._share, rng.random(), side="right")), len(self.records) - 1)
+
+    def _order(self, index: int, rng: np.random.Generator) -> Order:
+        if not self.transpose:
+            return _AS_STORED
+        sharp = self._sharp(index)
+        last = int(sharp[rng.integers(len(sharp))])
+        first, second = rng.permutation([axis for axis in range(3) if axis != last]).tolist()
+        return first, second, last
+
+    def _shown(self, voxels: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        return random_contrast(voxels, rng) if rng.random() < self.contrast else voxels
+
+    def _cut(self, index: int, order: Order, rng: np.random.Generator) -> tuple[NDArray[np.float32], Shape]:
         voxels = self._voxels(index)
-        centre = _drawn_centre(self._table(index), voxels.shape, rng)
-        start = [
-            _start(middle, have, want, self.margin)
-            for middle, have, want in zip(centre, voxels.shape, self.patch_shape, strict=True)
-        ]
-        inside = tuple(
-            slice(max(first, 0), min(first + want, have))
-            for first, want, have in zip(start, self.patch_shape, voxels.shape, strict=True)
-        )
-        cut = np.asarray(voxels[inside])
-        if cut.shape != self.patch_shape:
-            before = [max(-first, 0) for first in start]
-            after = [want - have - b for want, have, b in zip(self.patch_shape, cut.shape, before, strict=True)]
-            cut = np.pad(cut, list(zip(before, after, strict=True)), mode="symmetric")
-        return cut, (start[0], start[1], start[2])
+        shape = tuple(self.patch_shape[order.index(axis)] for axis in range(3))
+        centre = drawn_centre(self._table(index), voxels.shape, rng)
+        return cut_around(voxels, centre, shape, self.margin)
 
 
 def prefetched(source: BatchSource, start_step: int = 0, workers: int = 1) -> Iterator[Batch]:
@@ -219,43 +247,12 @@ def prefetched(source: BatchSource, start_step: int = 0, workers: int = 1) -> It
         executor.shutdown(wait=False, cancel_futures=True)
 
 
+def _shares_of_detail(records: Sequence[ScanRecord]) -> NDArray[np.float64]:
+    """Cumulative shares of the scans: large scans have more to show, and fine ones finer things."""
+    detail = [np.prod(one.prepared_shape) / np.prod(one.prepared_spacing) for one in records]
+    return np.cumsum(detail) / np.sum(detail)
+
+
 @lru_cache(maxsize=16)
 def _epoch_order(count: int, seed: int, epoch: int) -> tuple[int, ...]:
     return tuple(np.random.default_rng([seed, 0, epoch]).permutation(count).tolist())
-
-
-def _block_edges(length: int) -> NDArray[np.int_]:
-    """Where the blocks of an axis begin, and its end."""
-    count = min(length, _BLOCKS_PER_AXIS)
-    return np.arange(count + 1) * length // count
-
-
-def _cumulative_detail(voxels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The cumulative probability of the blocks of a scan (X, Y, Z), last axis fastest."""
-    detail = np.sqrt(sum(np.square(np.gradient(voxels, axis=axis)) for axis in range(3) if voxels.shape[axis] > 1))
-    uniform = np.ones(voxels.shape)
-    for axis, length in enumerate(voxels.shape):
-        starts = _block_edges(length)[:-1]
-        detail = np.add.reduceat(detail, starts, axis=axis, dtype=np.float64)
-        uniform = np.add.reduceat(uniform, starts, axis=axis)
-    weights = uniform / uniform.sum()
-    if detail.sum() > 0:
-        weights = _UNIFORM_PART * weights + (1 - _UNIFORM_PART) * detail / detail.sum()
-    return np.cumsum(weights.ravel())
-
-
-def _drawn_centre(table: NDArray[np.float64], shape: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """A voxel: a block by the table, and any voxel of it."""
-    edges = [_block_edges(length) for length in shape]
-    block = min(int(np.searchsorted(table, rng.random() * table[-1], side="right")), len(table) - 1)
-    place = np.unravel_index(block, [len(edge) - 1 for edge in edges])
-    return [int(rng.integers(edge[i], edge[i + 1])) for edge, i in zip(edges, place, strict=True)]
-
-
-def _start(centre: int, have: int, want: int, margin: int) -> int:
-    """The first of `want` voxels around `centre`, all inside 0..have-1 and `margin` away from its ends if possible."""
-    room = have - want
-    if room < 0:
-        return -((want - have) // 2)
-    margin = min(margin, room // 2)
-    return min(max(centre - want // 2, margin), room - margin)

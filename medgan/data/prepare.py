@@ -74,6 +74,7 @@ def prepare(
     *,
     spacing: Sequence[float] | None = None,
     shape: Sequence[int] | None = None,
+    own_grids: bool = False,
     split: Sequence[float] = (0.8, 0.1, 0.1),
     seed: int = 0,
     jobs: int = 1,
@@ -91,6 +92,7 @@ def prepare(
         out: the cohort's folder; made if missing.
         spacing: mm along R, A and S; the median over the scans when None.
         shape: voxels along R, A and S; the median over the resampled scans when None.
+        own_grids: keep every scan's own voxels, turned to RAS, for trainings that take scans of any spacing.
         split: parts of the subjects for train, validation and test; a `split` column in the participants table comes
             first.
         seed: of the split.
@@ -98,9 +100,11 @@ def prepare(
         progress: called as `progress(done, total, name)`; every scan counts twice, once looked at and once prepared.
 
     Raises:
-        MedganError: no usable scan, too few subjects for the split, contradictory tables, or the folder cannot be
-            written.
+        MedganError: no usable scan, too few subjects for the split, contradictory tables, a grid is asked for although
+            scans keep their own, or the folder cannot be written.
     """
+    if own_grids and (spacing is not None or shape is not None):
+        raise MedganError("scans cannot keep their own grids and be brought to one", hint="Leave out one of the two.")
     fractions = checked_fractions(split)
     spacing = None if spacing is None else checked_spacing(spacing)
     shape = None if shape is None else checked_shape(shape)
@@ -114,7 +118,7 @@ def prepare(
         finished=counter(progress, [source.scan.name for source in sources], 0, total),
     )
     surveys, refused = _sorted_out(sources, looked_at)
-    specification = completed_specification(list(surveys.values()), spacing, shape)
+    specification = completed_specification(list(surveys.values()), spacing, shape, own_grids=own_grids)
     _splits(_people(surveys), fractions, seed)  # too few subjects should be heard of before the long work
 
     made = mapped(
@@ -125,7 +129,7 @@ def prepare(
     )
     grids, unusable = _sorted_out(list(surveys), made)
     failures = (*damaged, *refused, *unusable)
-    records = _records(grids, surveys, specification, fractions, seed)
+    records = _records(grids, surveys, fractions, seed)
     fingerprint = {
         "medgan_version": medgan.__version__,
         "source_root": str(root),
@@ -247,7 +251,6 @@ def _splits(people: Mapping[_Source, _Person], fractions: Sequence[float], seed:
 def _records(
     grids: Mapping[_Source, Gridded],
     surveys: Mapping[_Source, Surveyed],
-    specification: Specification,
     fractions: Sequence[float],
     seed: int,
 ) -> list[ScanRecord]:
@@ -266,7 +269,6 @@ def _records(
             subject=people[source].subject,
             labels=typed,
             split=splits[people[source].subject],
-            prepared_shape=specification.shape,
             series=source.scan.series,
             **vars(grid),
         )

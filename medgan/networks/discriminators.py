@@ -38,5 +38,16 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, candidate: Tensor, condition: Tensor) -> Tensor:
         """Two volumes (B, 1, X, Y, Z) of one shape to logits (B, 1, X/2^h, Y/2^h, Z/2^h)."""
-        x = torch.cat((candidate, condition), dim=1)
-        return self.layers(x.contiguous(memory_format=torch.channels_last_3d))
+        return self.features(candidate, condition)[-1]
+
+    def features(self, candidate: Tensor, condition: Tensor) -> list[Tensor]:
+        """What each convolution makes of two volumes (B, 1, X, Y, Z): tensors (B, channels, ...) from the finest to the
+        coarsest resolution, after their activation; the last one are the logits.
+        """
+        x = torch.cat((candidate, condition), dim=1).contiguous(memory_format=torch.channels_last_3d)
+        seen = []
+        for layer in self.layers:
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                seen.append(x)
+        return [*seen, x]

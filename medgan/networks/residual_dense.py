@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medgan.networks.shuffle import padded_to_multiples, pixel_shuffle, pixel_unshuffle
+
 _SLOPE = 0.2
 _RESIDUAL_SCALE = 0.2
 # The correction is small beside the volume: this factor lets the last layer learn it at the pace of the others.
@@ -19,29 +21,17 @@ _LAST_SCALE = 0.1
 
 def space_to_depth(x: Tensor, packing: int) -> Tensor:
     """Cubes of `packing` voxels a side become channels: (B, C, X, Y, Z) to (B, C * packing^3, X / packing, ...)."""
-    batch, channels, *sizes = x.shape
-    split = [part for size in sizes for part in (size // packing, packing)]
-    x = x.reshape(batch, channels, *split).permute(0, 1, 3, 5, 7, 2, 4, 6)
-    return x.reshape(batch, channels * packing**3, *(size // packing for size in sizes))
+    return pixel_unshuffle(x, (packing, packing, packing))
 
 
 def depth_to_space(x: Tensor, packing: int) -> Tensor:
     """The inverse of `space_to_depth`: (B, C * packing^3, X, Y, Z) to (B, C, X * packing, ...)."""
-    batch, channels, *sizes = x.shape
-    x = x.reshape(batch, channels // packing**3, packing, packing, packing, *sizes).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return x.reshape(batch, channels // packing**3, *(size * packing for size in sizes))
+    return pixel_shuffle(x, (packing, packing, packing))
 
 
 def padded_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """The three last axes continued by half-sample reflection at their ends, up to the next multiple."""
-    for axis in (-3, -2, -1):
-        size = x.shape[axis]
-        missing = -size % multiple
-        if missing:
-            # Reflection may have to turn round more than once: an axis can be thinner than what is missing.
-            index = torch.arange(size + missing, device=x.device) % (2 * size)
-            x = x.index_select(axis, torch.where(index < size, index, 2 * size - 1 - index))
-    return x
+    return padded_to_multiples(x, (multiple, multiple, multiple))
 
 
 class DenseBlock(nn.Module):

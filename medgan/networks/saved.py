@@ -16,15 +16,19 @@ from torch import contiguous_format as CONTIGUOUS
 
 from medgan.errors import MedganError, nearest
 from medgan.files import atomic_path, read_json, sha256_of
+from medgan.networks.conditioned import ConditionedNetwork
 from medgan.networks.r3gan import R3Generator
 from medgan.networks.residual_dense import ResidualDenseNetwork
+from medgan.networks.wide_activation import WideActivationNetwork
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 _REQUIRED = ("medgan_version", "task", "network", "normalisation")
 
 NETWORKS: dict[str, type[nn.Module]] = {
+    "conditioned": ConditionedNetwork,
     "r3_generator": R3Generator,
     "residual_dense": ResidualDenseNetwork,
+    "wide_activation": WideActivationNetwork,
 }
 
 

@@ -168,7 +168,7 @@ def test_batches_are_made_ahead_but_not_without_bound() -> None:
             made.append(step)
             if step == 3:
                 ahead.set()
-            return Batch(step, torch.zeros(1), (), (), ())
+            return Batch(step, torch.zeros(1), (), (), (), ())
 
     stream = prefetched(Source(), 0, 2)
     next(stream)
@@ -182,7 +182,7 @@ def test_an_error_arrives_when_its_batch_is_due(cohort: Cohort) -> None:
         def batch(self, step: int) -> Batch:
             if step == 2:
                 raise MedganError("broken voxels")
-            return Batch(step, torch.zeros(1), (), (), ())
+            return Batch(step, torch.zeros(1), (), (), (), ())
 
     stream = prefetched(Source(), 0, 2)
     assert [batch.step for batch in itertools.islice(stream, 2)] == [0, 1]

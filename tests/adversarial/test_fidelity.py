@@ -1,0 +1,103 @@
+"""Distances between restored and true volumes, against analytic values."""
+
+from __future__ import annotations
+
+from math import pi, sqrt
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from medgan.adversarial.fidelity import (
+    DISTANCES,
+    Distance,
+    absolute_distance,
+    charbonnier_distance,
+    gradient_distance,
+    spectral_distance,
+    squared_distance,
+)
+
+ALL = [*DISTANCES.values(), gradient_distance, spectral_distance]
+
+
+def sinusoid(amplitude: float, cycles: tuple[int, int, int], shape: tuple[int, int, int] = (16, 12, 20)) -> Tensor:
+    """A plane wave with whole numbers of cycles along each axis, float64, (1, 1, X, Y, Z)."""
+    axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) / n for n in shape), indexing="ij")
+    return (amplitude * torch.cos(2 * pi * sum(k * x for k, x in zip(cycles, axes, strict=True)) + 0.4))[None, None]
+
+
+@pytest.mark.parametrize("distance", ALL)
+def test_zero_for_equal_volumes_and_its_gradient_checks(distance: Distance) -> None:
+    torch.manual_seed(0)
+    truth = torch.rand(2, 1, 3, 4, 5, dtype=torch.float64)
+    assert distance(truth, truth) == 0
+    restored = (truth + 0.1 * torch.randn_like(truth)).requires_grad_()
+    assert distance(restored, truth) > 0
+    assert torch.autograd.gradcheck(lambda x: distance(x, truth), (restored,))
+    equal = truth.clone().requires_grad_()
+    distance(equal, truth).backward()
+    assert torch.isfinite(equal.grad).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("distance", ALL)
+def test_half_precision_and_autocast_do_not_coarsen_it(distance: Distance) -> None:
+    torch.manual_seed(0)
+    truth = torch.rand(1, 1, 6, 5, 4)
+    restored = truth + 1e-3 * torch.randn_like(truth)
+    expected = distance(restored.double(), truth.double())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = distance(restored, truth)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)
+    assert distance(restored.bfloat16(), truth).dtype == torch.float32
+
+
+def test_pixel_distances_of_a_constant_offset() -> None:
+    truth, restored = torch.zeros(1, 1, 3, 3, 3), torch.full((1, 1, 3, 3, 3), 0.2)
+    assert absolute_distance(restored, truth) == pytest.approx(0.2)
+    assert squared_distance(restored, truth) == pytest.approx(0.04)
+
+
+def test_charbonnier_is_l1_far_away_and_quadratic_nearby() -> None:
+    truth = torch.zeros(1, 1, 2, 2, 2, dtype=torch.float64)
+    for difference in (0.1, 3.0):
+        assert charbonnier_distance(truth + difference, truth) == pytest.approx(difference, abs=1.001e-3)
+    near = 1e-5
+    assert charbonnier_distance(truth + near, truth) == pytest.approx(near**2 / 2e-3, rel=1e-3)
+    assert charbonnier_distance(truth + 0.3, truth, scale=1e-9) == pytest.approx(0.3)
+
+
+def test_gradient_distance_ignores_an_offset_and_measures_a_ramp() -> None:
+    torch.manual_seed(0)
+    truth = torch.rand(1, 1, 5, 6, 7, dtype=torch.float64)
+    assert gradient_distance(truth + 0.3, truth) == pytest.approx(0, abs=1e-12)
+    ramp = 0.02 * torch.arange(7, dtype=torch.float64)
+    assert gradient_distance(truth + ramp, truth) == pytest.approx(0.02 / 3)
+    # An axis with one voxel is left out, not counted as flat.
+    thin = truth[:, :, :1]
+    assert gradient_distance(thin + ramp, thin) == pytest.approx(0.02 / 2)
+    assert gradient_distance(truth[:, :, :1, :1, :1] + 1, truth[:, :, :1, :1, :1]) == 0
+
+
+def test_spectral_distance_of_a_sinusoid() -> None:
+    """Two peaks of half the amplitude times the square root of the voxels, everything else zero."""
+    wave = sinusoid(0.3, (2, 1, 4))
+    voxels = wave.numel()
+    expected = 2 * (0.3 / 2) * sqrt(voxels) / voxels
+    assert spectral_distance(wave, torch.zeros_like(wave)) == pytest.approx(expected, rel=1e-9)
+    # Phase counts: the wave moved by half a period is twice as far from itself as from nothing.
+    assert spectral_distance(-wave, wave) == pytest.approx(2 * expected, rel=1e-9)
+
+
+def test_spectral_distance_agrees_with_numpy() -> None:
+    generator = np.random.default_rng(0)
+    restored, truth = (generator.random((1, 1, 4, 5, 6)) for _ in range(2))
+    expected = np.abs(np.fft.fftn((restored - truth)[0, 0]) / sqrt(4 * 5 * 6)).mean()
+    assert float(spectral_distance(torch.from_numpy(restored), torch.from_numpy(truth))) == pytest.approx(expected)
+
+
+def test_other_shapes_are_no_broadcast() -> None:
+    with pytest.raises(ValueError, match="differ in shape"):
+        absolute_distance(torch.zeros(2, 1, 3, 3, 3), torch.zeros(1, 1, 3, 3, 3))
