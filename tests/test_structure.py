@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Floors from the ground up; a module may import its own package and lower floors only.
 FLOORS = (
     {"errors", "files", "geometry", "reporter", "provenance", ""},
-    {"volume", "recipe", "recipe_files", "resampling", "defacing", "defacing_fit", "io"},
+    {"volume", "recipe", "recipe_files", "resampling", "defacing", "defacing_fit", "io", "pretrained"},
     {"networks", "adversarial", "data", "acquisition"},
     {"training", "inference", "evaluation", "report", "tracking", "node", "plugins"},
     {"workflows"},

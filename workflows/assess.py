@@ -64,10 +64,11 @@ def simulated_acquisition(recipe: SuperResolutionRecipe, truth: Volume, *, seed:
 
     from medgan.geometry import resampled_affine
     from medgan.resampling import cropped_or_padded
-    from medgan.training.restoration import acquisition_for, patch_shape_for
+    from medgan.training.scanner import acquisition_for, patch_shape_for
 
-    truth = cropped_or_padded(truth, patch_shape_for(recipe.acquisition, truth.shape, truth.shape))
-    acquisition = acquisition_for(recipe.acquisition, truth.shape, truth.spacing)
+    evaluated = recipe.acquisition.model_copy(update={"random": None})
+    truth = cropped_or_padded(truth, patch_shape_for(evaluated, truth.shape, truth.shape))
+    acquisition = acquisition_for(evaluated, truth.shape, truth.spacing)
     low = acquisition.forward(torch.from_numpy(truth.as_float().copy())).numpy()
     bottom, top = np.percentile(truth.data, (0.5, 99.5))
     noise = np.random.default_rng(seed).standard_normal(low.shape, dtype=np.float32)

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """Outputs, and the inputs that failed with the reason."""
+    """Outputs that stand there, the inputs that failed with the reason, and which outputs had been there before."""
 
     written: tuple[Path, ...]
     failures: tuple[tuple[Path, str], ...]
+    skipped: tuple[Path, ...] = ()
 
 
 def scans_in(inputs: Iterable[str | Path]) -> list[Scan]:

@@ -95,7 +95,7 @@ def convert(
 def _write_history(volume: Volume, output: Path) -> None:
     """What was done to the voxels of a DICOM series, beside the file, which has no room for it; both or neither."""
     from medgan.files import write_json
-    from medgan.workflows.upscale import sidecar_of
+    from medgan.io.sidecar import sidecar_of
 
     try:
         write_json(sidecar_of(output), {"history": list(volume.history)})

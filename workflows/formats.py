@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgan.errors import MedganError, nearest
 from medgan.workflows.batch import output_paths
-from medgan.workflows.places import new_folder
+from medgan.workflows.places import writable_folder
 
 if TYPE_CHECKING:
     from medgan.io import Scan
@@ -44,12 +44,14 @@ class Format:
     Args:
         targets: where the result of each scan goes, given the scans, `--out`, and whether one file was named as input.
         write: writes a volume to its target, whole or not at all.
+        must_be_new: whether nothing may be written where something stands that medgan did not write itself.
         needs_sources: whether nothing can be written without DICOM files that the result was made from.
         has_sidecar: whether `write` says beside the scan what was done, so that nobody else need.
     """
 
     targets: Callable[[Sequence[Scan], Path, bool], list[Path]]
     write: Callable[[Volume, Path, Origin], None]
+    must_be_new: bool = False
     needs_sources: bool = False
     has_sidecar: bool = False
 
@@ -130,9 +132,9 @@ def require_folder_name(path: Path) -> None:
 
 
 def _folders(scans: Sequence[Scan], out: Path, single_input_file: bool) -> list[Path]:
-    """A new folder for each scan in the folder `out`."""
+    """A folder for each scan in the folder `out`."""
     require_folder_name(out)
-    return [new_folder(out / scan.name) for scan in scans]
+    return [writable_folder(out / scan.name) for scan in scans]
 
 
 def _write_nifti(volume: Volume, target: Path, origin: Origin) -> None:
@@ -164,6 +166,6 @@ def _files(scans: Sequence[Scan], out: Path, single_input_file: bool) -> list[Pa
 
 FORMATS: Mapping[str, Format] = {
     NIFTI: Format(_files, _write_nifti),
-    DICOM: Format(_folders, _write_derived, needs_sources=True),
-    DICOM_ENHANCED: Format(_folders, _write_enhanced, needs_sources=True),
+    DICOM: Format(_folders, _write_derived, must_be_new=True, needs_sources=True),
+    DICOM_ENHANCED: Format(_folders, _write_enhanced, must_be_new=True, needs_sources=True),
 }

@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medgan.errors import MedganError
 from medgan.reporter import Reporter
 from medgan.workflows.formats import DICOM, format_named
-from medgan.workflows.upscale import PHYSICS, check_request, check_size, loaded_model, origin_of
+from medgan.workflows.models import chosen_model, super_resolution_model
+from medgan.workflows.upscale_one import Request, check_request, origin_of, upscaled
 
 if TYPE_CHECKING:
     from medgan.inference.model import Model
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def run_node(
     settings: NodeSettings,
     *,
-    model: str | Path = PHYSICS,
+    model: str | Path | None = None,
     factor: Sequence[float] | None = None,
     spacing: Sequence[float] | None = None,
     fidelity: float = 1.0,
@@ -35,7 +36,8 @@ def run_node(
 
     Args:
         settings: addresses, names and limits.
-        model: as `medgan.workflows.models.resolve_model` takes it, or "physics".
+        model: as `medgan.workflows.models.resolve_model` takes it, or "physics"; None for the model that comes with
+            medgan.
         factor: see `medgan.inference.upscale.upscale`; along columns, rows and slices.
         spacing: see there.
         fidelity: see there.
@@ -49,8 +51,9 @@ def run_node(
     from medgan.training.interruption import catching_signals
 
     reporter = reporter or Reporter()
-    check_request(factor, spacing, None)
-    derive = upscaling(loaded_model(model, device), factor=factor, spacing=spacing, fidelity=fidelity)
+    check_request(Request(factor, spacing, None, fidelity))
+    loaded = super_resolution_model(chosen_model(model, reporter), device)
+    derive = upscaling(loaded, factor=factor, spacing=spacing, fidelity=fidelity)
     with catching_signals() as interruption, _quiet_libraries():
         Node(settings, derive, reporter.say).run(lambda: bool(interruption))
 
@@ -70,7 +73,7 @@ def upscaling(
         spacing: see there.
         fidelity: see there.
     """
-    request = {"factor": factor, "spacing": spacing, "thickness": None, "fidelity": fidelity}
+    request = Request(factor, spacing, None, fidelity)
 
     def derive(instances: Path, target: Path, should_stop: Callable[[], bool]) -> list[str]:
         scans, refusals = _scans_in(instances)
@@ -110,11 +113,8 @@ def _is_our_own(path: Path) -> bool:
     return str(pydicom.dcmread(path, specific_tags=["Manufacturer"]).get("Manufacturer")) == "medgan"
 
 
-def _upscale(
-    scan: Scan, model: Model | None, request: dict[str, Any], target: Path, should_stop: Callable[[], bool]
-) -> None:
+def _upscale(scan: Scan, model: Model | None, request: Request, target: Path, should_stop: Callable[[], bool]) -> None:
     """Write what `medgan upscale --format dicom` would write, with the same UIDs."""
-    from medgan.inference.upscale import upscale
     from medgan.node.service import StoppedError
 
     def look_up(done: int, total: int) -> None:
@@ -123,8 +123,7 @@ def _upscale(
 
     look_up(0, 0)
     source = scan.read()
-    check_size(source, request["factor"], request["spacing"])
-    volume = upscale(source, model, progress=look_up, **request)
+    volume = upscaled(source, model, request, progress=look_up)
     format_named(DICOM).write(volume, target, origin_of(scan, source, model, request, ()))
 
 

@@ -42,24 +42,27 @@ def restoration_preview(recipe: SuperResolutionRecipe, cohort: Cohort, device: t
 
     from medgan.data.intensity import normalise
     from medgan.report.figures import montage
-    from medgan.training.restoration import acquisition_for, patch_shape_for
+    from medgan.training.phases import Moment
+    from medgan.training.restoration import restored_by
+    from medgan.training.scanner import FixedScanner, patch_shape_for
     from medgan.volume import Volume
 
     held_out = cohort.split("validation") or cohort.split("test") or cohort.split("train")
     record = held_out[0]
     voxels = cohort.voxels(record)
-    size = patch_shape_for(recipe.acquisition, recipe.super_resolution.patch, cohort.shape)
+    evaluated = recipe.acquisition.model_copy(update={"random": None, "noise": 0.0})
+    size = patch_shape_for(evaluated, recipe.super_resolution.patch, voxels.shape)
     first = [(have - want) // 2 for have, want in zip(voxels.shape, size, strict=True)]
     window = tuple(slice(start, start + length) for start, length in zip(first, size, strict=True))
     low, high = record.percentiles["0.5"], record.percentiles["99.5"]
     truth = torch.from_numpy(normalise(np.array(voxels[window]), low, high))[None, None].to(device)
-    acquisition = acquisition_for(recipe.acquisition, size, cohort.spacing)
-    start_volume = acquisition.inverse(acquisition.forward(truth))
-    affine = np.diag([*cohort.spacing, 1.0])
+    scanner = FixedScanner(evaluated, size, record.prepared_spacing)
+    acquired = scanner.acquired(truth, Moment(0, 0, 0.0))
+    affine = np.diag([*record.prepared_spacing, 1.0])
 
     def draw(tick: Tick) -> bytes:
         with torch.inference_mode():
-            restored = tick.average(start_volume).float()
-        return montage([Volume(part[0].cpu().numpy(), affine) for part in (start_volume, restored, truth)])
+            restored = restored_by(tick.average, acquired)
+        return montage([Volume(part[0].cpu().numpy(), affine) for part in (acquired.start, restored, truth)])
 
     return draw

@@ -95,13 +95,16 @@ def new_run(recipe: AnyRecipe, recipe_name: str, out: Path | None) -> RunFolder:
     return folder
 
 
-def write_record(folder: RunFolder, *, recipe_name: str, run_id: str | None, cohort: Cohort) -> None:
+def write_record(
+    folder: RunFolder, *, recipe_name: str, run_id: str | None, cohort: Cohort, perceptual_sha256: str | None = None
+) -> None:
     """Note what a resumed training has to agree with."""
     content = {
         "recipe": recipe_name,
         "run_id": run_id,
         "cohort": str(cohort.folder.resolve()),
         "manifest_sha256": cohort.manifest_sha256,
+        "perceptual_sha256": perceptual_sha256,
     }
     write_json(folder.record, content)
 

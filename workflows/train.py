@@ -12,12 +12,16 @@ from medgan.errors import MedganError
 from medgan.recipe import AnyRecipe, SuperResolutionRecipe, SynthesisRecipe
 from medgan.recipe_files import flattened
 from medgan.reporter import Reporter
+from medgan.workflows.preflight import audited_alignment, named_perception, record_alignment, told
 from medgan.workflows.run_folder import RunFolder, existing_run, new_run, resolved_recipe, write_record
 
 if TYPE_CHECKING:
     import torch
 
+    from medgan.adversarial.perceptual import PlanarPerception
+    from medgan.data.alignment import Alignment
     from medgan.data.cohort import Cohort
+    from medgan.geometry import Shape
     from medgan.tracking import Tracker
     from medgan.training.phases import Objective
     from medgan.training.trainer import Tick, Trainer, TrainingResult
@@ -55,6 +59,7 @@ def train(
     seed: int | None = None,
     resume: Path | None = None,
     stop_after: int | None = None,
+    perceptual_network: Path | None = None,
     reporter: Reporter | None = None,
 ) -> TrainingOutcome:
     """Train one model and evaluate it.
@@ -69,6 +74,7 @@ def train(
         seed: instead of the recipe's.
         resume: folder of an unfinished run to continue.
         stop_after: leave after this step, with a checkpoint.
+        perceptual_network: TorchScript file for recipes that give a perceptual network a weight; a program, which runs.
         reporter: where progress goes.
 
     Raises:
@@ -89,9 +95,12 @@ def train(
     else:
         recipe = resolved_recipe(recipe_name, overrides, steps=steps, seed=seed)
     # Before the folder is made: a cohort that cannot be learned from or evaluated on leaves nothing behind.
-    objective = build_objective(recipe, cohort, place)
+    known = record.get("perceptual_sha256") if resume is not None else None
+    perception, perceptual_sha256 = named_perception(recipe, perceptual_network, known)
+    objective = build_objective(recipe, cohort, place, perception)
     batches = CohortBatches(recipe, cohort)
     held_out(cohort)
+    alignment = _audited(recipe, objective, batches, reporter)
     if resume is None:
         folder, record = new_run(recipe, recipe_name, out), {}
 
@@ -102,7 +111,17 @@ def train(
             folder.abandon()
         raise
     with tracked(tracker):
-        write_record(folder, recipe_name=recipe_name, run_id=tracker.run_id, cohort=cohort)
+        write_record(
+            folder,
+            recipe_name=recipe_name,
+            run_id=tracker.run_id,
+            cohort=cohort,
+            perceptual_sha256=perceptual_sha256,
+        )
+        if perceptual_sha256 is not None:
+            tracker.set_tag("medgan.perceptual_sha256", perceptual_sha256)
+        if alignment is not None:
+            record_alignment(alignment, tracker)
         trainer = _trainer(folder, recipe, objective, batches, cohort, place, tracker, reporter)
         if resume is not None:
             trainer.resume()
@@ -118,16 +137,40 @@ def train(
         return _concluded(outcome, folder, recipe, recipe_name, cohort, place, objective, result, tracker, reporter)
 
 
-def build_objective(recipe: AnyRecipe, cohort: Cohort, device: torch.device) -> Objective:
+def _audited(recipe: AnyRecipe, objective: Objective, batches: CohortBatches, reporter: Reporter) -> Alignment | None:
+    """Whether the pairs of a super-resolution training lie on each other; None for other trainings."""
+    from medgan.data.patches import Patches
+    from medgan.training.restoration import RestorationObjective
+
+    if not (isinstance(recipe, SuperResolutionRecipe) and isinstance(objective, RestorationObjective)):
+        return None
+    assert isinstance(batches.source, Patches)
+    alignment = audited_alignment(recipe, objective.scanner, batches.source)
+    reporter.say(f"Training pairs are aligned: {told(alignment)}")
+    return alignment
+
+
+def build_objective(
+    recipe: AnyRecipe, cohort: Cohort, device: torch.device, perception: PlanarPerception | None = None
+) -> Objective:
     """The objective that a recipe and a cohort come to."""
     if isinstance(recipe, SynthesisRecipe):
         from medgan.training.synthesis import SynthesisObjective
 
         return SynthesisObjective(recipe, shape=cohort.shape, spacing=cohort.spacing, device=device)
-    from medgan.training.restoration import RestorationObjective, patch_shape_for
+    from medgan.training.restoration import RestorationObjective
 
-    patch = patch_shape_for(recipe.acquisition, recipe.super_resolution.patch, cohort.shape)
-    return RestorationObjective(recipe, patch=patch, spacing=cohort.spacing, device=device)
+    patch = training_patch(recipe, cohort)
+    return RestorationObjective(recipe, patch=patch, spacing=cohort.spacing, device=device, perception=perception)
+
+
+def training_patch(recipe: SuperResolutionRecipe, cohort: Cohort) -> Shape:
+    """Voxels of the patches that a recipe trains on, as far as the cohort's scans are large enough."""
+    from medgan.training.scanner import patch_shape_for
+
+    if recipe.acquisition.random is not None:
+        return recipe.super_resolution.patch
+    return patch_shape_for(recipe.acquisition, recipe.super_resolution.patch, cohort.shape)
 
 
 class CohortBatches:
@@ -144,16 +187,17 @@ class CohortBatches:
                 cohort, "train", batch_size=options.batch_size, seed=options.seed, flip=recipe.synthesis.flip
             )
         else:
-            from medgan.training.restoration import patch_shape_for
-
-            patch = patch_shape_for(recipe.acquisition, recipe.super_resolution.patch, cohort.shape)
+            patches = recipe.super_resolution
             self.source = Patches(
                 cohort,
                 "train",
-                patch_shape=patch,
+                patch_shape=training_patch(recipe, cohort),
                 batch_size=options.batch_size,
                 seed=options.seed,
-                flip=recipe.super_resolution.flip,
+                flip=patches.flip,
+                transpose=patches.transpose,
+                contrast=patches.contrast,
+                by_detail=patches.sampling == "detail",
             )
 
     def stream(self, position: int) -> Iterator[torch.Tensor]:

@@ -10,6 +10,15 @@ import typer
 from medgan.cli.answers import console, exit_with_failures
 from medgan.cli.options import Contrast, Device, Out, Reference, Seed, Subject
 
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="A shipped model, a run folder, a model folder, an MLflow address, or 'physics': no learning.  "
+        "[default: mri-universal, if this installation has it]",
+        show_default=False,
+    ),
+]
+
 
 def generate(
     model: Annotated[str, typer.Argument(help="A run folder, a model folder, or an MLflow address.")],
@@ -42,13 +51,17 @@ def generate(
 def upscale(
     inputs: Annotated[list[Path], typer.Argument(help="NIfTI files, DICOM folders, or folders of them.")],
     out: Out,
-    model: Annotated[
-        str, typer.Option(help="A run folder, a model folder, an MLflow address, or 'physics'.")
-    ] = "physics",
+    model: Model = None,
     spacing: Annotated[str | None, typer.Option(help="Wanted spacing in mm along the array axes, a,b,c.")] = None,
     factor: Annotated[str | None, typer.Option(help="Or: times more voxels along the array axes, a,b,c.")] = None,
     fidelity: Annotated[float, typer.Option(min=0, max=1, help="0: adversarial texture, 1: fidelity.")] = 1.0,
-    thickness: Annotated[float | None, typer.Option(help="Slice thickness in mm, when the file does not say.")] = None,
+    thickness: Annotated[
+        float | None, typer.Option(help="Slice thickness in mm, instead of what the header or the JSON sidecar says.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes; they share the cores, one scan at a time in each.")] = 1,
+    shard: Annotated[
+        str | None, typer.Option(help="Do the i-th of n parts of the scans, i/n, such as one per machine.")
+    ] = None,
     device: Device = "auto",
     output_format: Annotated[
         str, typer.Option("--format", help="nifti, bids, dicom (derived series) or dicom-enhanced (one file).")
@@ -57,9 +70,10 @@ def upscale(
     subject: Subject = None,
     contrast: Contrast = None,
 ) -> None:
-    """Make scans sharper; 'physics' is the regularised inverse of the acquisition, without learning."""
+    """Make scans sharper. In a folder, what was made from the same already is skipped: repeat a call to go on."""
     from medgan.workflows.arguments import numbers
     from medgan.workflows.upscale import upscale_scans
+    from medgan.workflows.upscale_cohort import parsed_shard
 
     with console() as reporter:
         result = upscale_scans(
@@ -75,6 +89,8 @@ def upscale(
             subject=subject,
             contrast=contrast,
             reference=reference,
+            jobs=jobs,
+            shard=parsed_shard(shard),
             reporter=reporter,
         )
     for path in result.written:
@@ -85,9 +101,7 @@ def upscale(
 def node(
     storage: Annotated[Path, typer.Option(help="Folder of the queue; it will hold scans with patients' names.")],
     destination: Annotated[str, typer.Option(help="Where derived series are sent: AE@host:port.")],
-    model: Annotated[
-        str, typer.Option(help="A run folder, a model folder, an MLflow address, or 'physics'.")
-    ] = "physics",
+    model: Model = None,
     spacing: Annotated[str | None, typer.Option(help="Wanted spacing in mm: column, row, slice step, a,b,c.")] = None,
     factor: Annotated[str | None, typer.Option(help="Or: times more columns, rows, slices, a,b,c.")] = None,
     fidelity: Annotated[float, typer.Option(min=0, max=1, help="0: adversarial texture, 1: fidelity.")] = 1.0,

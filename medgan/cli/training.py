@@ -40,6 +40,9 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="Length of the training instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed instead of the recipe's.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Folder of an unfinished run to continue.")] = None,
+    perceptual_network: Annotated[
+        Path | None, typer.Option(help="TorchScript file for recipes with a perceptual_weight; it is run.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be trained, and stop.")] = False,
 ) -> None:
     """Train a model by a recipe; Ctrl-C writes a checkpoint and leaves."""
@@ -64,6 +67,7 @@ def train(
             steps=steps,
             seed=seed,
             resume=resume,
+            perceptual_network=perceptual_network,
             reporter=reporter,
         )
     typer.echo(outcome.folder)

@@ -48,12 +48,19 @@ def axis_spans(size: int, *, tile: int, halo: int, multiple: int) -> list[Span]:
     ]
 
 
-def _tiles(shape: Sequence[int], tile: Shape, halo: int, multiple: int) -> Iterator[tuple[Span, Span, Span]]:
+def _tiles(shape: Sequence[int], tile: Shape, halo: Shape, multiple: Shape) -> Iterator[tuple[Span, Span, Span]]:
     """All tiles of a volume, the last axis varying fastest."""
     x, y, z = (
-        axis_spans(size, tile=side, halo=halo, multiple=multiple) for size, side in zip(shape, tile, strict=True)
+        axis_spans(size, tile=side, halo=around, multiple=step)
+        for size, side, around, step in zip(shape, tile, halo, multiple, strict=True)
     )
     return product(x, y, z)
+
+
+def per_axis(value: int | Sequence[int]) -> Shape:
+    """One number for all three axes, or three, as three."""
+    x, y, z = (value,) * 3 if isinstance(value, int) else value
+    return x, y, z
 
 
 def apply_tiled(
@@ -61,8 +68,8 @@ def apply_tiled(
     x: Tensor,
     *,
     tile: Shape,
-    halo: int,
-    multiple: int,
+    halo: int | Sequence[int],
+    multiple: int | Sequence[int],
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """`network(x)`, tile by tile: equal to the undivided pass if `halo` is at least the network's receptive field.
@@ -75,9 +82,10 @@ def apply_tiled(
         network: maps (B, C, X, Y, Z) to (B, C', X, Y, Z).
         x: (B, C, X, Y, Z), on any device; each tile is moved to the network's device.
         tile: largest kept part of a tile along each axis, in voxels, not counting the halo.
-        halo: voxels read around the kept part. The network's receptive field (half-width) makes the result exact; the
-            influence of distant voxels fades long before that in deep residual networks.
-        multiple: tiles start at multiples of this many voxels.
+        halo: voxels read around the kept part, one number for all axes or three. The network's receptive field
+            (half-width) makes the result exact; the influence of distant voxels fades long before that in deep
+            residual networks.
+        multiple: tiles start at multiples of this many voxels, one number for all axes or three.
         progress: called after each tile with (tiles done, tiles in all).
 
     Returns:
@@ -86,10 +94,11 @@ def apply_tiled(
     Raises:
         ValueError: `tile`, `halo` or `multiple` is out of range, or the network changes the size of a tile.
     """
-    if min(tile) < 1 or halo < 0 or multiple < 1:
+    halos, multiples = per_axis(halo), per_axis(multiple)
+    if min(tile) < 1 or min(halos) < 0 or min(multiples) < 1:
         raise ValueError(f"impossible tiling: tile {tile}, halo {halo}, multiple {multiple}")
     device = next((parameter.device for parameter in network.parameters()), x.device)
-    tiles = list(_tiles(x.shape[-3:], tile, halo, multiple))
+    tiles = list(_tiles(x.shape[-3:], tile, halos, multiples))
     restored: Tensor | None = None
     for done, (across, along, up) in enumerate(tiles, start=1):
         inside = x[..., across.read, along.read, up.read]

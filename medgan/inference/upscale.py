@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import permutations
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
 
 from medgan.acquisition import Acquisition
-from medgan.errors import MedganError
-from medgan.geometry import Shape, Spacing, resampled_affine
+from medgan.acquisition.condition import condition
+from medgan.geometry import Shape, resampled_affine
+from medgan.inference.inputs import require_finite
 from medgan.inference.model import Model
+from medgan.inference.planning import Plan, planned, slice_axis_of
 from medgan.inference.tiling import apply_tiled
+from medgan.networks.conditioned import ConditionedNetwork, Informed
 from medgan.volume import Volume
 
-_TILE: Shape = (96, 96, 96)
+TILE: Shape = (96, 96, 96)
 # Percentiles between which intensities are brought to 0..1; the same as in training.
 _LOW, _HIGH = 0.5, 99.5
+_OF_SLICES = ("slice_thickness", "slice_thickness_source", "spacing_between_slices")
 
-
-@dataclass(frozen=True)
-class _Plan:
-    """What an upscaling comes to, in the axes of the RAS scan."""
-
-    high_shape: Shape
-    high_spacing: Spacing
-    thickness: Spacing
-    # Axes of the scan in the order in which the network wants them.
-    order: tuple[int, int, int]
+# The history's phrase for a scan that was fine enough already.
+UNCHANGED = "already at the wanted spacing: unchanged"
 
 
 def upscale(
@@ -41,31 +37,49 @@ def upscale(
     spacing: Sequence[float] | None = None,
     thickness: float | None = None,
     fidelity: float = 1.0,
-    tile: Shape = _TILE,
+    tile: Shape = TILE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Volume:
     """A scan at a higher resolution, with the same field of view, orientation and intensity units.
 
     Args:
-        volume: one channel, any orientation and spacing.
+        volume: any orientation and spacing. Several channels (echoes, time points) are upscaled one by one.
         model: trained for super-resolution; None for the regularised inverse of the acquisition alone.
         factor: how many times more voxels along each array axis of `volume`, 1 or more.
         spacing: the wanted spacing in mm along each array axis instead. Without both, thick axes become as fine as
             the finest one, and an isotropic scan gets the factor that the model was trained for.
-        thickness: slice thickness in mm along the axis with the longest voxels; what the file said when None, else
-            the spacing.
+        thickness: slice thickness in mm; what the file said when None, else that slices touch. See
+            `medgan.inference.planning.slices_of`.
         fidelity: see `Model.network`.
         tile: voxels that the network sees at once, halo apart.
         progress: called with (tiles done, tiles in all).
 
     Returns:
-        A float32 volume whose outer edges coincide with the input's.
+        A float32 volume whose outer edges coincide with the input's; the input's own voxels if it has the wanted
+        spacing already. `history` says which slice thickness was used and how it was known.
 
     Raises:
-        MedganError: the scan has several channels, or factor, spacing, thickness or fidelity make no sense.
+        MedganError: voxels are not finite, or factor, spacing, thickness or fidelity make no sense.
     """
-    if volume.channels != 1:
-        raise MedganError(f"upscaling takes one channel, this scan has {volume.channels}", hint="Split it first.")
+    require_finite(volume)
+    scan, plan = prepared(volume, model, factor=factor, spacing=spacing, thickness=thickness)
+    if plan.high_shape == scan.shape:
+        return unchanged(volume)
+    data = np.empty((scan.channels, *plan.high_shape), np.float32)
+    for channel, voxels in enumerate(scan.data):
+        data[channel] = restored_channel(voxels, plan, model, fidelity, tile, progress)
+    return placed(data, scan, plan, described(model, fidelity)).reoriented(volume.orientation)
+
+
+def prepared(
+    volume: Volume,
+    model: Model | None,
+    *,
+    factor: Sequence[float] | None = None,
+    spacing: Sequence[float] | None = None,
+    thickness: float | None = None,
+) -> tuple[Volume, Plan]:
+    """The scan turned to RAS, and what upscaling it comes to; arguments and errors as in `upscale`."""
     orientation = volume.orientation
     # Numbers that the caller gave per array axis follow their axis into RAS.
     axes = [next(i for i, letter in enumerate(orientation) if letter in pair) for pair in ("RL", "AP", "SI")]
@@ -74,25 +88,71 @@ def upscale(
         factor = [factor[axis] for axis in axes]
     if spacing is not None and len(spacing) == 3:
         spacing = [spacing[axis] for axis in axes]
-    plan = _planned(scan, model, factor, spacing, thickness)
+    return scan, planned(scan, _trained(model), factor, spacing, thickness, axes.index(slice_axis_of(volume)))
 
-    low, high = (float(value) for value in np.percentile(scan.data, (_LOW, _HIGH)))
-    scale = high - low if high > low else 1.0
-    normalised = (scan.as_float()[0] - np.float32(low)) / np.float32(scale)
-    order = plan.order
-    observed = torch.from_numpy(np.ascontiguousarray(normalised.transpose(order)))[None, None]
-    restored = _restored(observed, plan, model, fidelity, tile, progress)
-    data = restored[0, 0].cpu().numpy().transpose(tuple(np.argsort(order))) * np.float32(scale) + np.float32(low)
 
+def unchanged(volume: Volume) -> Volume:
+    """A scan that has the wanted spacing already, with that said in its history."""
+    return replace(volume, history=(*volume.history, UNCHANGED))
+
+
+def described(model: Model | None, fidelity: float) -> str:
+    """By what a scan is upscaled, for its history."""
+    return "physics inverse" if model is None else f"model {model.sha256[:12]}, fidelity {fidelity:g}"
+
+
+def placed(data: NDArray[np.float32], scan: Volume, plan: Plan, how: str) -> Volume:
+    """Voxels (C, X, Y, Z) at the plan's resolution, in the place of the RAS scan that they were made from."""
     affine = resampled_affine(scan.affine, scan.shape, plan.high_shape)
-    how = "physics inverse" if model is None else f"model {model.sha256[:12]}, fidelity {fidelity:g}"
     size = " x ".join(f"{step:.3g}" for step in plan.high_spacing)
-    return scan.with_grid(data, affine, f"upscaled to {size} mm by {how}").reoriented(orientation)
+    # What the header said of the slices is not true of the new ones.
+    kept = {key: value for key, value in scan.metadata.items() if key not in _OF_SLICES}
+    told = replace(scan, metadata=kept, history=(*scan.history, str(plan.slices)))
+    return told.with_grid(data, affine, f"upscaled to {size} mm by {how}")
+
+
+def acquisition_of(plan: Plan, low_shape: Shape, model: Model | None) -> Acquisition:
+    """The forward model that is inverted, in the plan's order of axes.
+
+    Args:
+        plan: of the upscaling.
+        low_shape: voxels of the scan in the plan's order of axes.
+        model: None without learning; else the acquisition is the one that it was trained for.
+    """
+    trained = _trained(model) or {}
+    return Acquisition.between(
+        _permuted(plan.high_shape, plan.order),
+        low_shape,
+        high_spacing=_permuted(plan.high_spacing, plan.order),
+        thickness=_permuted(plan.thickness, plan.order),
+        profile=trained.get("profile", "gaussian"),
+        regularisation=trained.get("regularisation"),
+    )
+
+
+def restored_channel(
+    voxels: NDArray[Any],
+    plan: Plan,
+    model: Model | None,
+    fidelity: float,
+    tile: Shape,
+    progress: Callable[[int, int], None] | None,
+) -> NDArray[np.float32]:
+    """One channel of a RAS scan (X, Y, Z) at the plan's resolution, in the scan's units."""
+    low, high = (float(value) for value in np.percentile(voxels, (_LOW, _HIGH)))
+    if low == high:
+        low, high = float(voxels.min()), float(voxels.max())
+    scale = high - low if high > low else 1.0
+    normalised = (voxels.astype(np.float32, copy=False) - np.float32(low)) / np.float32(scale)
+    observed = torch.from_numpy(np.ascontiguousarray(normalised.transpose(plan.order)))[None, None]
+    restored = _restored(observed, plan, model, fidelity, tile, progress)
+    back = restored[0, 0].cpu().numpy().transpose(tuple(np.argsort(plan.order)))
+    return np.asarray(back * np.float32(scale) + np.float32(low), dtype=np.float32)
 
 
 def _restored(
     observed: torch.Tensor,
-    plan: _Plan,
+    plan: Plan,
     model: Model | None,
     fidelity: float,
     tile: Shape,
@@ -100,21 +160,14 @@ def _restored(
 ) -> torch.Tensor:
     """Normalised low-resolution voxels (1, 1, ...) in the network's axis order to high-resolution ones."""
     low_shape: Shape = (observed.shape[2], observed.shape[3], observed.shape[4])
-    trained = model.config["acquisition"] if model is not None else {}
-    regularisation = trained.get("regularisation")
-    acquisition = Acquisition.between(
-        _permuted(plan.high_shape, plan.order),
-        low_shape,
-        high_spacing=_permuted(plan.high_spacing, plan.order),
-        thickness=_permuted(plan.thickness, plan.order),
-        profile=trained.get("profile", "gaussian"),
-        **({} if regularisation is None else {"regularisation": regularisation}),
-    )
+    acquisition = acquisition_of(plan, low_shape, model)
     if model is None:
         return acquisition.inverse(observed)
-    network: nn.Module = model.network(fidelity=fidelity)
+    network = model.network(fidelity=fidelity)
+    if isinstance(network, ConditionedNetwork):
+        network = Informed(network, condition(acquisition))
     start = acquisition.inverse(observed.to(model.device))
-    return apply_tiled(
+    restored = apply_tiled(
         network,
         start,
         tile=tile,
@@ -122,74 +175,14 @@ def _restored(
         multiple=network.multiple,  # type: ignore[arg-type]
         progress=progress,
     )
+    # Only what the scan could not show is the network's to say: the result must explain what was measured.
+    start = start.cpu()
+    residual = restored - start
+    return start + residual - acquisition.inverse(acquisition.forward(residual))
 
 
-def _planned(
-    scan: Volume,
-    model: Model | None,
-    factor: Sequence[float] | None,
-    spacing: Sequence[float] | None,
-    thickness: float | None,
-) -> _Plan:
-    """Grids, thickness and axis order for a RAS scan."""
-    factors = _factors(scan, model, factor, spacing)
-    shape = scan.shape
-    high_shape = (
-        max(shape[0], round(shape[0] * factors[0])),
-        max(shape[1], round(shape[1] * factors[1])),
-        max(shape[2], round(shape[2] * factors[2])),
-    )
-    x, y, z = (step * n / many for step, n, many in zip(scan.spacing, shape, high_shape, strict=True))
-    slice_axis = int(np.argmax(scan.spacing))
-    given = thickness if thickness is not None else scan.metadata.get("slice_thickness")
-    lengths = list(scan.spacing)
-    if given is not None:
-        if not 0 < float(given) <= 10 * lengths[slice_axis]:
-            raise MedganError(
-                f"a slice thickness of {given} mm does not go with slices every {lengths[slice_axis]:.3g} mm",
-                hint="Give --thickness in mm.",
-            )
-        lengths[slice_axis] = float(given)
-    order = (0, 1, 2) if model is None else _axis_order(factors, model.config["acquisition"]["factor"])
-    return _Plan(high_shape, (x, y, z), (lengths[0], lengths[1], lengths[2]), order)
-
-
-def _factors(
-    scan: Volume, model: Model | None, factor: Sequence[float] | None, spacing: Sequence[float] | None
-) -> tuple[float, float, float]:
-    """Voxels per voxel along each RAS axis."""
-    if factor is not None and spacing is not None:
-        raise MedganError("give a factor or a spacing, not both")
-    wanted = factor if factor is not None else spacing
-    if wanted is not None and (len(wanted) != 3 or not all(np.isfinite(wanted)) or min(wanted) <= 0):
-        raise MedganError(f"{tuple(wanted)} are not three numbers above 0", hint="Write them as 1,1,2.")
-    if factor is not None:
-        factors = tuple(float(f) for f in factor)
-        if min(factors) < 1:
-            raise MedganError(f"factors are {factors}; upscaling needs 1 or more along each axis")
-    elif spacing is not None:
-        factors = tuple(have / want for have, want in zip(scan.spacing, spacing, strict=True))
-        if min(factors) < 0.999:
-            shown = ", ".join(f"{step:.3g}" for step in scan.spacing)
-            raise MedganError(
-                f"the wanted spacing is coarser than the scan's own ({shown} mm)", hint="Ask for finer voxels."
-            )
-    else:
-        factors = tuple(step / min(scan.spacing) for step in scan.spacing)
-        if max(factors) < 1.1:
-            trained = model.config["acquisition"]["factor"] if model is not None else (2.0, 2.0, 2.0)
-            factors = tuple(float(f) for f in trained)
-    return factors[0], factors[1], factors[2]
-
-
-def _axis_order(factors: Sequence[float], trained: Sequence[float]) -> tuple[int, int, int]:
-    """The permutation of the scan's axes that brings its factors closest to those of the training; none if that is
-    as close.
-    """
-    wanted = np.log(np.asarray(trained, dtype=np.float64))
-    have = np.log(np.asarray(factors, dtype=np.float64))
-    a, b, c = min(permutations(range(3)), key=lambda order: float(np.abs(have[list(order)] - wanted).sum().round(6)))
-    return a, b, c
+def _trained(model: Model | None) -> dict[str, Any] | None:
+    return None if model is None else dict(model.config["acquisition"])
 
 
 def _permuted(values: Sequence, order: Sequence[int]) -> tuple:

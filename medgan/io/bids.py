@@ -179,10 +179,12 @@ def describe_dataset(
     """
     root = Path(root)
     target = root / "dataset_description.json"
+    # Looked at before the description is: another process that begins the same dataset writes the description first.
+    is_begun = root.exists() and any(not path.name.startswith(".") for path in root.iterdir())
     if target.exists():
         _require_kind(target, kind)
         return
-    if root.exists() and any(not path.name.startswith(".") for path in root.iterdir()):
+    if is_begun:
         raise MedganError(
             "this folder is not empty, and no BIDS dataset", file=root, hint="Choose another output folder."
         )

@@ -29,6 +29,7 @@ from medgan.io.nifti_header import (
     SCANNER,
     header_fields,
     set_forms,
+    slice_direction,
     units_of,
 )
 from medgan.volume import Volume
@@ -72,6 +73,19 @@ def read_nifti(path: str | Path, index: int | None = None) -> Volume:
         # Memory that only this function knows need not be copied to be safe; a file mapped into memory still is.
         values.setflags(write=False)
         return _volume(image, values, stored.dtype, (slope, intercept), () if step is None else (step,))
+
+
+def read_nifti_volumes(path: str | Path) -> Volume:
+    """Read every volume of a NIfTI file, one channel each (C, X, Y, Z); otherwise as `read_nifti`.
+
+    Raises:
+        MedganError: as for `read_nifti`, but for the number of volumes.
+    """
+    path = require_existing(path)
+    with _blamed_on(path):
+        volume = from_nibabel(_opened(path))
+        _require_finite(volume.data)
+        return volume
 
 
 @dataclass(frozen=True)
@@ -292,6 +306,9 @@ def _volume(
         metadata["nifti"] = header_fields(image.header, np.asarray(image.affine), dtype, scaling)
         if metadata["nifti"]["qform_code"] == metadata["nifti"]["sform_code"] == 0:
             history = (*history, "orientation unknown: the header has neither a qform nor an sform")
+        direction = slice_direction(image.header, affine)
+        if direction is not None:
+            metadata["slice_direction"] = direction
         if bytes(image.header["descrip"]).startswith(SYNTHETIC_MARK.encode()):
             metadata["synthetic"] = True
     return Volume(values, affine, history, metadata)
@@ -353,6 +370,8 @@ def _image(volume: Volume, array: NDArray[Any]) -> nib.Nifti1Image:
     affine[:3] /= MILLIMETRES_PER_UNIT[unit]
     image = kind(array, affine, dtype=array.dtype)
     image.header.set_xyzt_units(unit, str(kept.get("temporal_unit", "unknown")))
+    if array.ndim == 4 and "temporal_step" in kept:
+        image.header["pixdim"][4] = kept["temporal_step"]
     # A scan that came from a scanner is in the scanner's coordinates; of others nothing is known but that they are
     # aligned.
     set_forms(image, kept, default_code=SCANNER if "modality" in volume.metadata else ALIGNED)

@@ -45,8 +45,9 @@ def header_fields(
 
     Returns:
         `version` (1 or 2), `dtype`, `slope`, `intercept`, `qform_code`, `sform_code`, `spatial_unit`, `temporal_unit`;
-        and `qform` with `affine` (4x4 lists in the header's unit) if the qform places the voxels elsewhere than the
-        affine does.
+        `intent_code`, what the values mean, if the header says it; `temporal_step`, from volume to volume of a 4D
+        image in the temporal unit; and `qform` with `affine` (4x4 lists in the header's unit) if the qform places the
+        voxels elsewhere than the affine does.
     """
     spatial, temporal = units_of(header)
     fields: dict[str, Any] = {
@@ -59,11 +60,24 @@ def header_fields(
         "spatial_unit": spatial,
         "temporal_unit": temporal,
     }
+    if int(header["intent_code"]):
+        fields["intent_code"] = int(header["intent_code"])
+    if len(header.get_data_shape()) > 3 and float(header["pixdim"][4]) > 0:
+        fields["temporal_step"] = float(header["pixdim"][4])
     if fields["qform_code"] and fields["sform_code"]:
         qform = header.get_qform()
         if not _same_place(qform, affine, header.get_data_shape()[:3], MILLIMETRES_PER_UNIT[spatial]):
             fields |= {"qform": qform.tolist(), "affine": affine.tolist()}
     return fields
+
+
+def slice_direction(header: Any, affine: NDArray[np.float64]) -> tuple[float, float, float] | None:
+    """The direction in RAS, of length 1, along which the header says that slices follow each other (dim_info)."""
+    axis = header.get_dim_info()[2]
+    if axis is None:
+        return None
+    x, y, z = np.round(affine[:3, axis] / np.linalg.norm(affine[:3, axis]), 6)
+    return float(x), float(y), float(z)
 
 
 def set_forms(image: nib.Nifti1Image, kept: Mapping[str, Any], default_code: int) -> None:

@@ -9,41 +9,26 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from medgan.acquisition import Acquisition, low_shape_for
+from medgan.acquisition.condition import CONDITIONS
+from medgan.adversarial.fidelity import DISTANCES, gradient_distance, spectral_distance
 from medgan.adversarial.losses import LOSSES
 from medgan.adversarial.penalties import squared_difference, squared_gradient
+from medgan.adversarial.perceptual import PlanarPerception, feature_matching
+from medgan.errors import MedganError
 from medgan.geometry import Shape, Spacing
+from medgan.networks.conditioned import ConditionedNetwork
 from medgan.networks.discriminators import PatchDiscriminator
 from medgan.networks.residual_dense import ResidualDenseNetwork
-from medgan.recipe import AcquisitionOptions, Schedule, SuperResolutionRecipe
+from medgan.networks.wide_activation import WideActivationNetwork
+from medgan.recipe import Schedule, SuperResolutionNetwork, SuperResolutionRecipe
 from medgan.training.average import frozen_copy
+from medgan.training.muon import Muon
 from medgan.training.phases import Moment, Phase
+from medgan.training.scanner import Acquired, FixedScanner, RandomScanner, Scanner
 
-
-def patch_shape_for(options: AcquisitionOptions, patch: Shape, cohort_shape: Shape) -> Shape:
-    """The training patch: no larger than the scans, and a whole number of low-resolution voxels along each axis."""
-    shape = []
-    for size, available, factor in zip(patch, cohort_shape, options.factor, strict=True):
-        size = min(size, available)
-        shape.append(max(1, int(int(size / factor) * factor)))
-    return shape[0], shape[1], shape[2]
-
-
-def acquisition_for(options: AcquisitionOptions, high_shape: Shape, high_spacing: Spacing) -> Acquisition:
-    """The simulated scanner for high-resolution volumes of one shape (voxels) and spacing (mm)."""
-    low_shape = low_shape_for(high_shape, options.factor)
-    x, y, z = (
-        None if high == low else spacing * high / low * options.thickness
-        for spacing, high, low in zip(high_spacing, high_shape, low_shape, strict=True)
-    )
-    return Acquisition.between(
-        high_shape,
-        low_shape,
-        high_spacing=high_spacing,
-        thickness=(x, y, z),
-        profile=options.profile,
-        **({} if options.regularisation is None else {"regularisation": options.regularisation}),
-    )
+# A patch of air has nothing to gain; its decibels would drown those of the others.
+_NOTHING = 1e-8
+_SMALL_ERROR = 3e-4
 
 
 class RestorationObjective:
@@ -51,31 +36,37 @@ class RestorationObjective:
     uses.
 
     Volumes are true high-resolution patches, normalised to about [0, 1]. Each is acquired by the simulated scanner,
-    brought back by the regularised inverse, and restored by the network.
+    brought back by the regularised inverse, and restored by the network; of the network's residual only the part
+    counts that the acquisition cannot see, so that the result explains the measured scan.
 
     Args:
         recipe: what to train.
         patch: voxels of the patches, as `patch_shape_for` gives them.
         spacing: of the cohort, mm.
         device: where to put the networks.
+        perception: the perceptual distance, if the recipe gives it a weight.
     """
 
     averaged = "restorer"
 
-    def __init__(self, recipe: SuperResolutionRecipe, *, patch: Shape, spacing: Spacing, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: SuperResolutionRecipe,
+        *,
+        patch: Shape,
+        spacing: Spacing,
+        device: torch.device,
+        perception: PlanarPerception | None = None,
+    ) -> None:
         self.recipe, self.images, self.spacing = recipe, recipe.images, spacing
-        self.acquisition = acquisition_for(recipe.acquisition, patch, spacing)
-        torch.manual_seed(recipe.training.seed)
-        network = recipe.network
-        self.restorer = ResidualDenseNetwork(
-            channels=network.channels,
-            growth=network.growth,
-            blocks=network.blocks,
-            dense_blocks=network.dense_blocks,
-            convolutions=network.convolutions,
-            packing=network.packing,
-            residual_scale=network.residual_scale,
+        self.perception = None if perception is None else perception.to(device)
+        self.scanner: Scanner = (
+            FixedScanner(recipe.acquisition, patch, spacing)
+            if recipe.acquisition.random is None
+            else RandomScanner(recipe.acquisition, recipe.training.seed)
         )
+        torch.manual_seed(recipe.training.seed)
+        self.restorer = restorer_for(recipe.network, recipe.acquisition.factor)
         self.discriminator = PatchDiscriminator(width=recipe.super_resolution.adversarial.discriminator_width)
         for module in (self.restorer, self.discriminator):
             module.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -89,8 +80,8 @@ class RestorationObjective:
         boundary = stages.pretraining.images
         first = stages.pretraining.learning_rate
         second = stages.adversarial
-        restorer_optimizer = Adam(self.restorer.parameters(), lr=first.at(0), betas=(0.9, 0.99))
-        texture_optimizer = Adam(self.restorer.parameters(), lr=second.learning_rate.at(0), betas=(0.9, 0.99))
+        restorer_optimizer = self._restorer_optimizer(first.at(0))
+        texture_optimizer = self._restorer_optimizer(second.learning_rate.at(0))
         judge_optimizer = Adam(
             self.discriminator.parameters(), lr=second.discriminator_learning_rate.at(0), betas=(0.5, 0.99)
         )
@@ -129,6 +120,11 @@ class RestorationObjective:
             ),
         )
 
+    def _restorer_optimizer(self, rate: float) -> Optimizer:
+        if self.recipe.super_resolution.optimizer == "muon":
+            return Muon(self.restorer, rate)
+        return Adam(self.restorer.parameters(), lr=rate, betas=(0.9, 0.99))
+
     @property
     def networks(self) -> Mapping[str, nn.Module]:
         """Everything that a checkpoint must hold."""
@@ -152,33 +148,34 @@ class RestorationObjective:
         if moment.images <= self.recipe.super_resolution.pretraining.images:
             self.fidelity_restorer.load_state_dict(average.state_dict())
 
-    def acquired(self, volumes: Tensor) -> Tensor:
-        """True patches (B, 1, X, Y, Z) as the physics inverse of their noisy acquisition, same shape."""
-        with torch.no_grad(), torch.autocast(volumes.device.type, enabled=False):
-            low = self.acquisition.forward(volumes)
-            if self.recipe.acquisition.noise:
-                low = low + self.recipe.acquisition.noise * torch.randn_like(low)
-            return self.acquisition.inverse(low)
+    def restored(self, acquired: Acquired) -> Tensor:
+        """What the restorer makes of a batch; see `restored_by`."""
+        return restored_by(self.restorer, acquired)
 
-    def _distance(self, restored: Tensor, truth: Tensor) -> Tensor:
-        difference = restored.float() - truth
-        if self.recipe.super_resolution.fidelity_loss == "l2":
-            return difference.square().mean()
-        if self.recipe.super_resolution.fidelity_loss == "charbonnier":
-            return (difference.square() + 1e-6).sqrt().mean()
-        return difference.abs().mean()
+    def _distance(self, acquired: Acquired, restored: Tensor, truth: Tensor) -> Tensor:
+        options = self.recipe.super_resolution
+        if options.fidelity_loss == "balanced":
+            distance = balanced_error(acquired.start, restored, truth)
+        else:
+            distance = DISTANCES[options.fidelity_loss](restored, truth)
+        if options.gradient_weight:
+            distance = distance + options.gradient_weight * gradient_distance(restored, truth)
+        if options.spectral_weight:
+            distance = distance + options.spectral_weight * spectral_distance(restored, truth)
+        return distance
 
     def fidelity_loss(self, volumes: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
         """Distance between the restored and the true patch, and by how many dB it betters the physics inverse."""
-        start = self.acquired(volumes)
-        restored = self.restorer(start)
-        return self._distance(restored, volumes), {"gain_db": _gain_db(start, restored, volumes)}
+        acquired = self.scanner.acquired(volumes, moment)
+        restored = self.restored(acquired)
+        return self._distance(acquired, restored, volumes), {"gain_db": gain_db(acquired.start, restored, volumes)}
 
     def discriminator_loss(self, volumes: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
         """True against restored patches, both seen beside the physics inverse."""
-        start = self.acquired(volumes)
+        acquired = self.scanner.acquired(volumes, moment)
+        start = acquired.start
         with torch.no_grad():
-            restored = self.restorer(start).float()
+            restored = self.restored(acquired)
         real, generated = self.discriminator(volumes, start), self.discriminator(restored, start)
         loss = self._loss.discriminator(real.float(), generated.float())
         reported = {"adversarial": loss, "real_logit": real.float().mean(), "generated_logit": generated.float().mean()}
@@ -211,17 +208,25 @@ class RestorationObjective:
             return squared_difference(critic, volumes, sigma=options.sigma).mean()
 
     def texture_loss(self, volumes: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
-        """Fidelity plus the weighted adversarial loss of the restorer."""
-        start = self.acquired(volumes)
-        restored = self.restorer(start)
-        generated = self.discriminator(restored, start).float()
+        """Fidelity plus the weighted adversarial loss of the restorer and the distance of the judge's features."""
+        acquired = self.scanner.acquired(volumes, moment)
+        start, restored = acquired.start, self.restored(acquired)
+        generated = self.discriminator.features(restored, start)
         with torch.no_grad():
-            real = self.discriminator(volumes, start).float()
-        fidelity = self._distance(restored, volumes)
-        adversarial = self._loss.generator(real, generated)
-        loss = fidelity + self.recipe.super_resolution.adversarial.weight * adversarial
-        gain = _gain_db(start, restored, volumes)
-        return loss, {"fidelity": fidelity, "adversarial": adversarial, "gain_db": gain}
+            real = self.discriminator.features(volumes, start)
+        options = self.recipe.super_resolution.adversarial
+        fidelity = self._distance(acquired, restored, volumes)
+        adversarial = self._loss.generator(real[-1].float(), generated[-1].float())
+        loss = fidelity + options.weight * adversarial
+        reported = {"fidelity": fidelity, "adversarial": adversarial, "gain_db": gain_db(start, restored, volumes)}
+        if options.feature_weight:
+            # The logits are judged by the adversarial loss already.
+            reported["features"] = feature_matching(real[:-1], generated[:-1])
+            loss = loss + options.feature_weight * reported["features"]
+        if self.perception is not None and options.perceptual_weight:
+            reported["perceptual"] = self.perception(restored, volumes)
+            loss = loss + options.perceptual_weight * reported["perceptual"]
+        return loss, reported
 
     def export(self, average: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Configuration and both sets of weights, "fidelity." and "perceptual.", the ends of the fidelity dial."""
@@ -230,16 +235,78 @@ class RestorationObjective:
         weights = {f"{end}.{name}": value for end, net in ends.items() for name, value in net.state_dict().items()}
         config = {
             "task": "super_resolution",
-            "network": {"name": "residual_dense", "arguments": self.restorer.arguments},
+            "network": {"name": self.recipe.network.kind, "arguments": self.restorer.arguments},
             "acquisition": self.recipe.acquisition.model_dump(mode="json"),
             "spacing": list(self.spacing),
         }
         return config, weights
 
 
-def _gain_db(start: Tensor, restored: Tensor, truth: Tensor) -> Tensor:
-    """By how many decibels the restored patch is nearer to the truth than the start was."""
+def balanced_error(start: Tensor, restored: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared error of each patch over that of the physics inverse, their mean: what decibels measure.
+
+    With random acquisitions the hardest ones would otherwise rule the mean square. Patches where the inverse is off by
+    less than about 2 % of the intensity range count for less, those of air for nothing.
+    """
+    before = (start - truth).square().mean(dim=(1, 2, 3, 4))
+    after = (restored - truth).square().mean(dim=(1, 2, 3, 4))
+    return (after / (before + _SMALL_ERROR)).mean()
+
+
+def restored_by(network: nn.Module, acquired: Acquired) -> Tensor:
+    """A network's answer to the physics inverse, (B, 1, X, Y, Z), with what was measured left as it is."""
+    told = (acquired.condition,) if isinstance(network, ConditionedNetwork) else ()
+    residual = network(acquired.start, *told).float() - acquired.start
+    return acquired.start + acquired.acquisitions.unmeasured(residual)
+
+
+def restorer_for(
+    options: SuperResolutionNetwork, factor: Sequence[float]
+) -> ConditionedNetwork | ResidualDenseNetwork | WideActivationNetwork:
+    """A restoring network with fresh weights, for low-resolution voxels `factor` times longer along each axis.
+
+    Raises:
+        MedganError: the network cannot work with this factor.
+    """
+    if options.kind == "wide_activation":
+        return _wide_activation_for(options, factor)
+    if options.kind == "conditioned":
+        return ConditionedNetwork(
+            channels=options.channels,
+            blocks=options.blocks,
+            expansion=options.expansion,
+            conditions=CONDITIONS,
+        )
+    return ResidualDenseNetwork(
+        channels=options.channels,
+        growth=options.growth,
+        blocks=options.blocks,
+        dense_blocks=options.dense_blocks,
+        convolutions=options.convolutions,
+        packing=options.packing,
+        residual_scale=options.residual_scale,
+    )
+
+
+def _wide_activation_for(options: SuperResolutionNetwork, factor: Sequence[float]) -> WideActivationNetwork:
+    try:
+        return WideActivationNetwork(
+            channels=options.channels,
+            expansion=options.expansion,
+            low_rank=options.low_rank,
+            blocks=options.blocks,
+            factor=factor,
+            weight_normalisation=options.weight_normalisation,
+        )
+    except ValueError as error:
+        raise MedganError(
+            f"a wide-activation network cannot be made: {error}", hint="Change acquisition.factor or network.kind."
+        ) from error
+
+
+def gain_db(start: Tensor, restored: Tensor, truth: Tensor) -> Tensor:
+    """By how many decibels the restored patches are nearer to the truth than the start was, their mean."""
     with torch.no_grad():
-        before = (start - truth).square().mean()
-        after = (restored.float() - truth).square().mean()
-        return 10 * torch.log10(before / after)
+        before = (start - truth).square().mean(dim=(1, 2, 3, 4))
+        after = (restored - truth).square().mean(dim=(1, 2, 3, 4))
+        return 10 * torch.log10((before + _NOTHING) / (after + _NOTHING)).mean()

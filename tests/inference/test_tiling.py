@@ -42,6 +42,24 @@ def test_tiled_equals_whole(
     torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=0)
 
 
+def test_halo_and_multiple_of_each_axis_its_own() -> None:
+    """A network that sees two voxels far along Y, in pairs of voxels along Z, and nothing beside along X."""
+
+    class Crooked(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            padded = nn.functional.pad(x, (0, x.shape[-1] % 2, 2, 2))
+            near = padded[..., 4:, : x.shape[-1]] - padded[..., :-4, : x.shape[-1]]
+            pairs = padded[..., 2:-2, :].unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+            return near + pairs[..., : x.shape[-1]]
+
+    x = torch.rand(1, 1, 9, 14, 21)
+    network = Crooked()
+    tiled = apply_tiled(network, x, tile=(4, 5, 7), halo=(0, 2, 0), multiple=(1, 1, 2))
+    assert torch.equal(tiled, network(x))
+    for halo, multiple in (((2, 0, 2), (1, 1, 2)), ((2, 2, 2), (2, 2, 3))):
+        assert not torch.equal(apply_tiled(network, x, tile=(4, 5, 7), halo=halo, multiple=multiple), network(x))
+
+
 def test_a_halo_below_the_receptive_field_shows(network: ResidualDenseNetwork) -> None:
     """The test above can fail: without surroundings the seams differ."""
     x = torch.rand(1, 1, 32, 32, 32)

@@ -143,7 +143,8 @@ def test_units_and_offset_come_back() -> None:
 
 
 def test_files_in_files_out_with_the_affine_that_nibabel_reads(tmp_path: Path) -> None:
-    from medgan.workflows.upscale import sidecar_of, upscale_scans
+    from medgan.io.sidecar import sidecar_of
+    from medgan.workflows.upscale import upscale_scans
 
     affine = _oblique_affine((1.0, 1.0, 4.0))
     nib.save(nib.Nifti1Image(_blob((16, 16, 6), affine, np.array([-33.0, 20, 18]), 5), affine), tmp_path / "a.nii.gz")

@@ -152,7 +152,8 @@ def test_wrong_arguments_are_named(
 
 def test_a_signal_ends_it_cleanly(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "medgan.cli", "node", "--storage", str(tmp_path / "storage"), "--port", "0"]
-    process = subprocess.Popen([*command, "--destination", "A@127.0.0.1:1"], stderr=subprocess.PIPE, text=True)
+    command += ["--model", "physics", "--destination", "A@127.0.0.1:1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert "listening on 127.0.0.1:" in process.stderr.readline()
     process.send_signal(signal.SIGTERM)

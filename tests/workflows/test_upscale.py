@@ -65,14 +65,20 @@ def test_running_again_gives_the_same_bytes(patient_series: Path, tmp_path: Path
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
 
 
-def test_a_series_that_stands_there_is_never_replaced(patient_series: Path, tmp_path: Path) -> None:
+def test_a_series_that_somebody_else_made_or_changed_is_never_replaced(patient_series: Path, tmp_path: Path) -> None:
     before = [file.read_bytes() for file in sorted(patient_series.iterdir())]
     with pytest.raises(MedganError, match="exists already"):
         upscale_scans([patient_series], patient_series.parent, factor=(1, 1, 2), format="dicom")
     assert [file.read_bytes() for file in sorted(patient_series.iterdir())] == before
-    upscale_scans([patient_series], tmp_path / "out", factor=(1, 1, 2), format="dicom")
+    (ours,) = upscale_scans([patient_series], tmp_path / "out", factor=(1, 1, 2), format="dicom").written
+    assert upscale_scans([patient_series], tmp_path / "out", factor=(1, 1, 2), format="dicom").skipped == (ours,)
+    # Made by medgan and as it was left: another request takes its place.
+    assert upscale_scans([patient_series], tmp_path / "out", factor=(1, 1, 3), format="dicom").written == (ours,)
+    assert len(list(ours.iterdir())) == 18
+    next(ours.iterdir()).unlink()
     with pytest.raises(MedganError, match="exists already"):
         upscale_scans([patient_series], tmp_path / "out", factor=(1, 1, 2), format="dicom")
+    assert len(list(ours.iterdir())) == 17
 
 
 def test_formats_and_references_that_make_no_sense_are_refused(patient_series: Path, tmp_path: Path) -> None:

@@ -43,10 +43,11 @@ def read_series(
         rescale slope and intercept, or the stored integer type if no slice has any (see `medgan.io.dicom.voxels` for
         what the values are). The affine is in RAS+ mm. `metadata` holds the facts that all slices agree on: `modality`,
         `slice_thickness`, `spacing_between_slices`, `echo_time`, `repetition_time`, `inversion_time` (mm and ms),
-        `flip_angle` (degrees), `magnetic_field_strength` (tesla) and `patient_position`; `interpolated_slices`, the
-        indices of slices that nobody measured, if there are any; and `dicom`, the `series` (UID), `files` and `frames`
-        (the source of each measured slice, in slice order, and which frame of it if it has several), which are for
-        references from derived objects alone.
+        `flip_angle` (degrees), `magnetic_field_strength` (tesla) and `patient_position`; `slice_direction`, the unit
+        vector in RAS along which slices follow each other; `interpolated_slices`, the indices of slices that nobody
+        measured, if there are any; and `dicom`, the `series` (UID), `files` and `frames` (the source of each measured
+        slice, in slice order, and which frame of it if it has several), which are for references from derived objects
+        alone.
 
     Raises:
         MedganError: there is no series or more than one; or the series is damaged, coloured, or not one regular grid.
@@ -77,6 +78,8 @@ def volume_of(series: DicomSeries, relaxations: Relaxations = STRICT) -> Volume:
     metadata: dict[str, Any] = dict(shared_facts(series))
     if grid.made:
         metadata["interpolated_slices"] = grid.made
+    step = grid.affine[:3, 2]
+    metadata["slice_direction"] = tuple(np.round(step / np.linalg.norm(step), 6).tolist())
     metadata["dicom"] = _sources(series.uid, slices)
     return Volume(read_only(grid.values).transpose(2, 1, 0), grid.affine, (*stack.steps, *grid.steps), metadata)
 

@@ -108,6 +108,8 @@ def test_metadata_hold_facts_in_which_all_slices_agree_and_nobodys_name(phantom,
         dataset.RepetitionTime, dataset.MagneticFieldStrength, dataset.SpacingBetweenSlices = 500 + k, 1.5, "4.2"
     volume = read_series(write(datasets))
     facts = {name: value for name, value in volume.metadata.items() if name != "dicom"}
+    step = volume.affine[:3, 2]
+    np.testing.assert_allclose(facts.pop("slice_direction"), step / np.linalg.norm(step), atol=1e-6)
     assert facts == {
         "modality": "MR",
         "slice_thickness": 3.5,
