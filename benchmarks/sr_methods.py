@@ -109,13 +109,14 @@ def learned(model: Any, fidelity: float) -> Restore:
     return lambda problem: upscale(problem.low, model, factor=problem.factor, fidelity=fidelity).data[0]
 
 
-def learned_methods(folder: Path | None) -> list[Method]:
-    """medgan's model at both ends of its dial; none without a folder."""
+def learned_methods(name: str | None) -> list[Method]:
+    """medgan's model, by a name as `medgan upscale --model` takes it, at both ends of its dial; none without a name."""
     from medgan.inference.model import load_model, require_task
+    from medgan.workflows.models import resolve_model
 
-    if folder is None:
+    if name is None:
         return []
-    model = load_model(folder)
+    model = load_model(resolve_model(name))
     require_task(model, "super_resolution", "the benchmark")
     return [
         Method("medgan, fidelity 1", learned(model, 1.0)),

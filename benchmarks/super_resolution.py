@@ -10,8 +10,9 @@ the foreground widened by a voxel, f voxels dropped at the borders of axes degra
 Columns: PSNR in the mask and whole, gains in dB over cubic B-spline, over the least-squares linear filter (fitted on
 training scans) and over the physics floor; SSIM; HFEN; spectral energy ratio between 0.2 and 0.4 cycles per voxel
 (1 is right); largest shift in voxels; effective resolution of the worst axis; RMSE(A SR - LR) over the range of LR;
-contrast and volume of real lesions, restored over true; planted lesions (1 to 6 mm) erased, and lesion-free places
-where one was invented; wall time; growth of memory. Where the folder of scans has to be: see sr_cases.py.
+contrast and volume of real lesions, restored over true; planted lesions (1 to 6 mm) of which less than half of the
+contrast is left ("erased"), and lesion-free places where more than half of a lesion's contrast appears ("invented");
+wall time; growth of memory. Where the folder of scans has to be: see sr_cases.py.
 
 Run: python benchmarks/super_resolution.py [--quick] [--model FOLDER] [--json FILE]
 """
@@ -62,7 +63,7 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), help="such as 2x2x2 or 1x1x4")
     parser.add_argument("--profiles", nargs="+", default=list(PROFILES), help="slice profiles")
     parser.add_argument("--snr", type=float, help="signal-to-noise ratio of the measured scans (Rician)")
-    parser.add_argument("--model", type=Path, help="medgan model or run folder")
+    parser.add_argument("--model", help="as medgan upscale takes it: a shipped name, a model or run folder")
     parser.add_argument("--method", action="append", default=[], metavar="NAME=MODULE:FUNCTION", help="one more method")
     parser.add_argument("--eclare", help="ECLARE's run-eclare, or the Python that it is installed with")
     parser.add_argument("--eclare-patches", type=int, default=25_600, help="patches that ECLARE trains on")

@@ -131,13 +131,14 @@ def apart(way: str, folder: Path, model: Path, threads: int, factor: tuple[int, 
 
 
 def compared(
-    truth: NDArray[np.float32], factor: tuple[int, ...], model: Path | None, threads: int
+    truth: NDArray[np.float32], factor: tuple[int, ...], model: str | None, threads: int
 ) -> dict[str, dict[str, float]]:
     """Both ways on one truth: seconds, MB and PSNR (foreground, dB) of each."""
     import torch
 
     from medgan.acquisition import Acquisition
     from medgan.evaluation.restoration import foreground_mask, psnr
+    from medgan.workflows.models import resolve_model
 
     low_shape = [size // f for size, f in zip(truth.shape, factor, strict=True)]
     acquisition = Acquisition.between(truth.shape, low_shape, high_spacing=(1, 1, 1))
@@ -146,7 +147,7 @@ def compared(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "low.npy", low)
-        network = model or random_model(folder / "model")
+        network = resolve_model(model) if model else random_model(folder / "model")
         figures = {way: apart(way, folder, network, threads, factor) for way in WAYS}
         for way in WAYS:
             figures[way]["psnr_db"] = psnr(truth, np.load(folder / f"{way}.npy"), data_range=span, mask=mask)
@@ -156,7 +157,7 @@ def compared(
 def main() -> None:
     """Measure both ways and print; or, started by itself, one of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, help="medgan model or run folder")
+    parser.add_argument("--model", help="as medgan upscale takes it: a shipped name, a model or run folder")
     parser.add_argument("--scans", type=Path, help="folder of real scans (default: MEDGAN_TEST_DATA)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the figures here as well")
@@ -166,7 +167,7 @@ def main() -> None:
     options = parser.parse_args()
     factor = tuple(int(part) for part in options.factor.split(","))
     if options.way:
-        print(json.dumps(timed(options.way, options.folder, options.model, options.threads, factor)))
+        print(json.dumps(timed(options.way, options.folder, Path(options.model), options.threads, factor)))
         return
     figures = compared(truth_of(options.scans, HIGH_SHAPE), factor, options.model, options.threads)
     print(f"{'':10}{'seconds':>10}{'peak MB':>10}{'PSNR dB':>10}")

@@ -226,8 +226,8 @@ class RestorationStage(_Options):
 class PretrainingStage(RestorationStage):
     """Fidelity first: the network learns the expected high-resolution scan."""
 
-    images: int = Field(200_000, ge=1)
-    """Patches seen in this stage."""
+    images: int = Field(200_000, ge=0)
+    """Patches seen in this stage; 0 leaves it out, for a training that starts from a trained model."""
     learning_rate: Schedule = Schedule(start=2e-4, end=2e-5)
     """Learning rate of the restoring network."""
 
@@ -297,6 +297,12 @@ class SuperResolutionOptions(_Options):
     different sizes and spacings.
     """
 
+    @model_validator(mode="after")
+    def _trains_something(self) -> SuperResolutionOptions:
+        if self.pretraining.images + self.adversarial.images < 1:
+            raise ValueError("both stages have 0 images: nothing would be trained")
+        return self
+
 
 class SynthesisRecipe(_Options):
     """Train a GAN on a cohort."""
@@ -352,7 +358,8 @@ class SuperResolutionRecipe(_Options):
         """The same recipe shortened or lengthened to `steps` steps, divided between the stages as before."""
         total, batch = self.images, self.training.batch_size
         stages = self.super_resolution
-        first = max(1, round(steps * stages.pretraining.images / total)) * batch
+        first = round(steps * stages.pretraining.images / total)
+        first = max(first, 1 if stages.pretraining.images else 0) * batch
         options = stages.model_copy(
             update={
                 "pretraining": stages.pretraining.model_copy(update={"images": first}),

@@ -186,6 +186,7 @@ def _write_restored(volume: Volume, root: Path, name: BidsName, origin: Origin, 
         "SkullStripped": is_skull_stripped(source),
         "MedganHistory": list(volume.history),
         "MedganModelSHA256": origin.model_sha256,
+        "MedganOutputCheck": origin.findings or None,
         "MedganNotice": "Upscaled by software for research; not for diagnosis.",
     }
     about = {key: value for key, value in about.items() if value is not None}

@@ -50,12 +50,12 @@ class Mark:
 
     def is_done(self) -> bool:
         """Whether the result was made from just this, and nobody has changed it since."""
-        return self._read() == {**asdict(self.fingerprint), "output": _digest_of_result(self.target)}
+        return self._read() == {**asdict(self.fingerprint), "output": digest_of_result(self.target)}
 
     def is_our_own(self) -> bool:
         """Whether what stands there was written by medgan and not changed since, so that it may be replaced."""
         content = self._read()
-        return content is not None and content.get("output") in (None, _digest_of_result(self.target))
+        return content is not None and content.get("output") in (None, digest_of_result(self.target))
 
     def begin(self) -> None:
         """Say that the result is about to be written, and take away what a killed run has left half-written of it."""
@@ -65,7 +65,7 @@ class Mark:
 
     def finish(self) -> None:
         """Say that the result stands there whole."""
-        self._write(_digest_of_result(self.target))
+        self._write(digest_of_result(self.target))
 
     def withdraw(self) -> None:
         """Take back that the result is about to be written."""
@@ -101,7 +101,7 @@ def digest_of_values(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def _digest_of_result(target: Path) -> str | None:
+def digest_of_result(target: Path) -> str | None:
     """Of a file, or of all files in a folder; None where nothing stands."""
     if target.is_dir():
         return digest_of_files(path for path in target.rglob("*") if path.is_file())

@@ -26,6 +26,7 @@ def export_trained(
     run_id: str | None,
 ) -> None:
     """Write the run's `model/`: weights, and a configuration that holds all that inference needs."""
+    from medgan.files import read_json
     from medgan.networks.saved import save_model
 
     config, weights = objective.export(result.average)
@@ -40,6 +41,7 @@ def export_trained(
             "images": result.moment.images,
             "scans": len(cohort.split("train")),
             "manifest_sha256": cohort.manifest_sha256,
+            "start_from_sha256": read_json(folder.record).get("start_from_sha256"),
             "run_id": run_id,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },

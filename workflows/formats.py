@@ -28,6 +28,7 @@ class Origin:
         model_sha256: of the model that took part, if one did.
         parameters: whatever else decides the voxels, as JSON could hold it.
         sources: the DICOM files that it was made from; none if it was not made from DICOM.
+        findings: what was found when the result was looked at, for the file beside it, as JSON could hold it.
     """
 
     label: str
@@ -35,6 +36,7 @@ class Origin:
     model_sha256: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[Path, ...] = ()
+    findings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,16 @@ METHODS = {
 
 def cohort_blocks(cohort: Cohort) -> list[Block]:
     """What was learned from, in numbers."""
-    shape = " × ".join(map(str, cohort.shape))
-    spacing = " × ".join(f"{step:.3g}" for step in cohort.spacing)
+    grid = "every scan its own"
+    if cohort.has_common_grid:
+        shape = " × ".join(map(str, cohort.shape))
+        grid = f"{shape} voxels of {' × '.join(f'{step:.3g}' for step in cohort.spacing)} mm"
     rows: list[list[Cell]] = [
         ["Scans for training", len(cohort.split("train"))],
         ["Scans for validation", len(cohort.split("validation"))],
         ["Scans for testing", len(cohort.split("test"))],
         ["Subjects", len({record.subject for record in cohort.records})],
-        ["Grid (R, A, S)", f"{shape} voxels of {spacing} mm"],
+        ["Grid (R, A, S)", grid],
         ["Manifest", f"sha256 {cohort.manifest_sha256[:16]}"],
     ]
     return [Heading("Data"), Table(["", "Value"], rows, "The prepared cohort; scans of one subject are in one split.")]

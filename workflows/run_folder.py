@@ -96,7 +96,13 @@ def new_run(recipe: AnyRecipe, recipe_name: str, out: Path | None) -> RunFolder:
 
 
 def write_record(
-    folder: RunFolder, *, recipe_name: str, run_id: str | None, cohort: Cohort, perceptual_sha256: str | None = None
+    folder: RunFolder,
+    *,
+    recipe_name: str,
+    run_id: str | None,
+    cohort: Cohort,
+    perceptual_sha256: str | None = None,
+    start_from_sha256: str | None = None,
 ) -> None:
     """Note what a resumed training has to agree with."""
     content = {
@@ -105,6 +111,7 @@ def write_record(
         "cohort": str(cohort.folder.resolve()),
         "manifest_sha256": cohort.manifest_sha256,
         "perceptual_sha256": perceptual_sha256,
+        "start_from_sha256": start_from_sha256,
     }
     write_json(folder.record, content)
 

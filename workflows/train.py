@@ -12,6 +12,7 @@ from medgan.errors import MedganError
 from medgan.recipe import AnyRecipe, SuperResolutionRecipe, SynthesisRecipe
 from medgan.recipe_files import flattened
 from medgan.reporter import Reporter
+from medgan.workflows.begin import begin_from
 from medgan.workflows.preflight import audited_alignment, named_perception, record_alignment, told
 from medgan.workflows.run_folder import RunFolder, existing_run, new_run, resolved_recipe, write_record
 
@@ -58,6 +59,7 @@ def train(
     steps: int | None = None,
     seed: int | None = None,
     resume: Path | None = None,
+    start_from: str | Path | None = None,
     stop_after: int | None = None,
     perceptual_network: Path | None = None,
     reporter: Reporter | None = None,
@@ -73,6 +75,9 @@ def train(
         steps: length of the training instead of the recipe's.
         seed: instead of the recipe's.
         resume: folder of an unfinished run to continue.
+        start_from: a super-resolution model whose weights for fidelity the training begins with, as
+            `medgan.workflows.models.resolve_model` takes it; with `super_resolution.pretraining.images` = 0 they stay
+            one end of the fidelity dial.
         stop_after: leave after this step, with a checkpoint.
         perceptual_network: TorchScript file for recipes that give a perceptual network a weight; a program, which runs.
         reporter: where progress goes.
@@ -100,6 +105,7 @@ def train(
     objective = build_objective(recipe, cohort, place, perception)
     batches = CohortBatches(recipe, cohort)
     held_out(cohort)
+    started_from = begin_from(objective, start_from) if resume is None else record.get("start_from_sha256")
     alignment = _audited(recipe, objective, batches, reporter)
     if resume is None:
         folder, record = new_run(recipe, recipe_name, out), {}
@@ -117,6 +123,7 @@ def train(
             run_id=tracker.run_id,
             cohort=cohort,
             perceptual_sha256=perceptual_sha256,
+            start_from_sha256=started_from,
         )
         if perceptual_sha256 is not None:
             tracker.set_tag("medgan.perceptual_sha256", perceptual_sha256)
@@ -356,7 +363,7 @@ def describe_training(
         "recipe": recipe.model_dump(mode="json"),
         "cohort": {
             "folder": str(cohort.folder),
-            "shape": list(cohort.shape),
+            "shape": list(cohort.shape) if cohort.has_common_grid else None,
             "spacing": [round(step, 4) for step in cohort.spacing],
             "scans": {split: len(cohort.split(split)) for split in ("train", "validation", "test")},
         },

@@ -12,7 +12,14 @@ from medgan.reporter import Reporter
 from medgan.workflows.batch import BatchResult, search
 from medgan.workflows.formats import NIFTI, reference_files
 from medgan.workflows.models import chosen_model, super_resolution_model
-from medgan.workflows.upscale_cohort import Setup, failures_file, outcomes, part_of, write_failures
+from medgan.workflows.upscale_cohort import (
+    Setup,
+    failures_file,
+    outcomes,
+    part_of,
+    reports_folder,
+    write_failures,
+)
 from medgan.workflows.upscale_one import Outcome, Request, check_request
 
 if TYPE_CHECKING:
@@ -28,6 +35,9 @@ def upscale_scans(
     spacing: Sequence[float] | None = None,
     thickness: float | None = None,
     fidelity: float = 1.0,
+    self_supervised: bool = False,
+    uncertainty: bool = False,
+    report: str | Path | None = None,
     device: str = "auto",
     format: str = NIFTI,
     subject: str | None = None,
@@ -54,6 +64,11 @@ def upscale_scans(
         thickness: slice thickness in mm; None for what the DICOM header or the JSON file beside the NIfTI file
             (SliceThickness) says, else touching slices are assumed.
         fidelity: see there.
+        self_supervised: tune the model on each scan itself, see
+            `medgan.workflows.self_supervised.self_supervised_upscale`; with "physics" a new network is trained.
+        uncertainty: write maps of uncertainty beside each result, see `medgan.inference.uncertainty`; with a network
+            this takes eight times as long.
+        report: a page about each result: an HTML file for one scan, a folder for several.
         device: "auto", "cpu", "cuda", ...
         format: one of `medgan.workflows.formats.FORMATS`, or "bids": a derivative dataset in the folder `out`. A DICOM
             series is derived from the one that was read.
@@ -70,7 +85,7 @@ def upscale_scans(
             cannot be upscaled.
     """
     reporter = reporter or Reporter()
-    request = Request(factor, spacing, thickness, fidelity)
+    request = Request(factor, spacing, thickness, fidelity, self_supervised, uncertainty)
     check_request(request)
     if jobs < 1:
         raise MedganError(f"the number of jobs must be at least 1, it is {jobs}", hint="Write for example --jobs 2.")
@@ -86,6 +101,7 @@ def upscale_scans(
         is_single_file=len(inputs) == 1 and Path(inputs[0]).is_file(),
         reference=_reference(reference, scans),
         jobs=jobs,
+        reports=reports_folder(report, len(scans)),
     )
     return _upscaled(setup, scans, damaged if shard is None or shard[0] == 1 else [], shard, reporter)
 

@@ -36,6 +36,7 @@ class Setup:
         is_single_file: whether one file was named as input.
         reference: files of a DICOM series that a NIfTI file was made from.
         jobs: processes.
+        reports: the HTML file of the only scan's report, or the folder of all reports; None for none.
     """
 
     request: Request
@@ -48,6 +49,13 @@ class Setup:
     is_single_file: bool
     reference: tuple[Path, ...]
     jobs: int
+    reports: Path | None = None
+
+    def report_of(self, scan: Scan) -> Path | None:
+        """The HTML file about a scan, if one is asked for."""
+        if self.reports is None or self.reports.suffix:
+            return self.reports
+        return self.reports / f"{scan.name}.html"
 
     def wanted(self) -> Format:
         """The format.
@@ -84,6 +92,28 @@ def parsed_shard(text: str | None) -> tuple[int, int] | None:
             f"--shard is '{text}'; it must be i/n with i from 1 to n", hint="Write for example --shard 2/8."
         )
     return int(number), int(count)
+
+
+def reports_folder(path: str | Path | None, scans: int) -> Path | None:
+    """Where reports go: an HTML file for one scan, a folder for several or one.
+
+    Raises:
+        MedganError: one file for several scans, a file of another kind, or the place cannot be written.
+    """
+    from medgan.workflows.places import writable_file, writable_folder
+
+    if path is None:
+        return None
+    path = Path(path)
+    if not path.suffix:
+        return writable_folder(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise MedganError(
+            f"a report is an HTML file, not '{path.suffix}'", file=path, hint="Use .html, or name a folder."
+        )
+    if scans > 1:
+        raise MedganError(f"{scans} reports cannot go into one file", file=path, hint="Give a folder as --report.")
+    return writable_file(path)
 
 
 def part_of(work: Sequence[Work], shard: tuple[int, int] | None) -> list[Work]:
@@ -191,7 +221,8 @@ def _upscaler(
     def one(work: Work) -> Outcome:
         scan, target = work
         # A result that was named itself is always made anew.
-        output = Output(wanted, setup.format, None if target == setup.out else setup.out, setup.reference)
+        folder = None if target == setup.out else setup.out
+        output = Output(wanted, setup.format, folder, setup.reference, setup.report_of(scan))
         return upscale_one(scan, target, model, setup.request, output, processes=processes, progress=progress)
 
     return one

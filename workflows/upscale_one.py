@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from medgan.workflows.batch import blamed
 from medgan.workflows.done import Fingerprint, Mark, digest_of_files, digest_of_values
 from medgan.workflows.formats import Format, Origin, require_sources, sources_of
 from medgan.workflows.places import new_folder, remove
+from medgan.workflows.upscale_report import write_upscale_report
+from medgan.workflows.upscale_trust import SPREAD, UNCONFIRMED, has_maps, looked_at, write_maps
 
 if TYPE_CHECKING:
     from medgan.geometry import Shape
@@ -25,18 +28,28 @@ _NOTICE = "Upscaled by software for research; not for diagnosis."
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of every scan, see `medgan.inference.upscale.upscale`."""
+    """What is asked of every scan, see `medgan.inference.upscale.upscale`; `self_supervised` for
+    `medgan.workflows.self_supervised.self_supervised_upscale` instead. With `uncertainty` maps are written beside the
+    result, which is the same with and without them.
+    """
 
     factor: Sequence[float] | None = None
     spacing: Sequence[float] | None = None
     thickness: float | None = None
     fidelity: float = 1.0
+    self_supervised: bool = False
+    uncertainty: bool = False
 
     def values(self) -> dict[str, Any]:
-        """The options by name, as JSON could hold them."""
+        """The options that decide the result by name, as JSON could hold them."""
         triples = {"factor": self.factor, "spacing": self.spacing}
         listed = {name: None if value is None else list(value) for name, value in triples.items()}
-        return {**listed, "thickness": self.thickness, "fidelity": self.fidelity}
+        return {
+            **listed,
+            "thickness": self.thickness,
+            "fidelity": self.fidelity,
+            "self_supervised": self.self_supervised,
+        }
 
 
 @dataclass(frozen=True)
@@ -125,9 +138,21 @@ def upscaled(
     Raises:
         MedganError: the scan, the request or the two together make no sense, or memory is too small.
     """
+    return upscaled_with_maps(source, model, request, name=name, processes=processes, progress=progress)[0]
+
+
+def upscaled_with_maps(
+    source: Volume,
+    model: Model | None,
+    request: Request,
+    *,
+    name: str = "",
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Volume, dict[str, Volume]]:
+    """As `upscaled`, with those maps of uncertainty that are asked for and can only be made along with the result."""
     from medgan.inference.inputs import require_image
     from medgan.inference.memory import require_memory
-    from medgan.inference.upscale import upscale
 
     require_image(source, name)
     require_memory(
@@ -136,15 +161,7 @@ def upscaled(
         advice="Upscale its volumes one by one." if source.channels > 1 else "",
     )
     try:
-        return upscale(
-            source,
-            model,
-            factor=request.factor,
-            spacing=request.spacing,
-            thickness=request.thickness,
-            fidelity=request.fidelity,
-            progress=progress,
-        )
+        return _made(source, model, request, progress)
     except (MemoryError, RuntimeError) as error:
         # torch says by a RuntimeError that a device, or the machine, has no more memory.
         if not isinstance(error, MemoryError) and "allocate" not in str(error):
@@ -155,30 +172,50 @@ def upscaled(
         ) from error
 
 
+def _made(
+    source: Volume, model: Model | None, request: Request, progress: Callable[[int, int], None] | None
+) -> tuple[Volume, dict[str, Volume]]:
+    """The result by the way that is asked for, and the maps that came with it."""
+    from medgan.inference.uncertainty import upscale_with_maps
+    from medgan.inference.upscale import upscale
+    from medgan.workflows.self_supervised import self_supervised_upscale
+
+    options: dict[str, Any] = {
+        "factor": request.factor,
+        "spacing": request.spacing,
+        "thickness": request.thickness,
+        "fidelity": request.fidelity,
+        "progress": progress,
+    }
+    if request.self_supervised:
+        return self_supervised_upscale(source, model, **options), {}
+    if not request.uncertainty:
+        return upscale(source, model, **options), {}
+    made = upscale_with_maps(source, model, **options)
+    maps = {SPREAD: made.spread, UNCONFIRMED: made.unconfirmed}
+    return made.volume, {name: one for name, one in maps.items() if one is not None}
+
+
 def memory_for(source: Volume, model: Model | None, request: Request) -> tuple[Shape, int]:
     """The voxels of the result, and the bytes that making it takes at its peak (`medgan.inference.memory.peak_bytes`).
 
     Raises:
         MedganError: the request does not go with the scan.
     """
-    from medgan.inference.memory import peak_bytes
+    from medgan.inference.memory import footprint_of, peak_bytes
     from medgan.inference.planning import high_shape_of
-    from medgan.inference.tiling import per_axis
+    from medgan.workflows.self_supervised import new_model, shipped_recipe
 
+    if request.self_supervised and model is None:
+        model = new_model(shipped_recipe())
     acquired = None if model is None else model.config["acquisition"]
     high_shape = high_shape_of(source, acquired, request.factor, request.spacing)
+    # Two maps are as large as the result each.
+    channels = source.channels * (3 if request.uncertainty else 1)
     if model is None:
-        return high_shape, peak_bytes(source.shape, high_shape, channels=source.channels)
-    network: Any = model.network(fidelity=request.fidelity)
-    folded = model.config["network"]["arguments"].get("factor", network.multiple)
-    needed = peak_bytes(
-        source.shape,
-        high_shape,
-        channels=source.channels,
-        widest=max((max(weight.shape[:2]) for weight in model.weights.values() if weight.ndim == 5), default=1),
-        folded=math.prod(per_axis(folded)),
-        halo=network.receptive_field,
-    )
+        return high_shape, peak_bytes(source.shape, high_shape, channels=channels)
+    footprint = footprint_of(model.network(fidelity=request.fidelity))
+    needed = peak_bytes(source.shape, high_shape, channels=channels, footprint=footprint)
     return high_shape, needed
 
 
@@ -191,12 +228,18 @@ class Output:
         name: of the format.
         folder: that holds the results, with marks of what is done; None for a single file, which is always made anew.
         reference: files of the DICOM series that a NIfTI file was made from.
+        report: the HTML file that shows the result; None for none.
     """
 
     wanted: Format
     name: str
     folder: Path | None
     reference: tuple[Path, ...] = ()
+    report: Path | None = None
+
+    def is_all_there(self, target: Path, model: Model | None, request: Request) -> bool:
+        """Whether what goes with a result stands there too."""
+        return has_maps(target, model, request) and (self.report is None or self.report.is_file())
 
 
 def upscale_one(
@@ -224,15 +267,22 @@ def upscale_one(
     try:
         require_sources(output.wanted, scan, output.reference)
         mark = _mark(scan, target, model, request, output)
-        if mark is not None and mark.is_done():
+        if mark is not None and mark.is_done() and output.is_all_there(target, model, request):
             return Outcome(target, ("stands there already, made from the same: skipped",), is_skipped=True)
         if output.wanted.must_be_new and not (mark is not None and mark.is_our_own()):
             new_folder(target)
         source = read_source(scan)
-        volume = upscaled(source, model, request, name=_stem(scan), processes=processes, progress=progress)
+        start = time.perf_counter()
+        volume, maps = upscaled_with_maps(
+            source, model, request, name=_stem(scan), processes=processes, progress=progress
+        )
+        findings = looked_at(source, volume, maps, model, request, time.perf_counter() - start)
         is_writing = True
-        _write(volume, target, output.wanted, origin_of(scan, source, model, request, output.reference), mark)
-        return Outcome(target, _notes(source, volume))
+        origin = origin_of(scan, source, model, request, output.reference)
+        _write(volume, target, output.wanted, replace(origin, findings=findings.to_dict()), mark, findings.maps)
+        if output.report is not None:
+            write_upscale_report(output.report, source, volume, findings, model, request)
+        return Outcome(target, (*_notes(source, volume), *findings.warnings))
     except MedganError as error:
         # What the system refuses to write here it would refuse the other scans too.
         is_fatal = is_writing and isinstance(error.__cause__, OSError)
@@ -246,7 +296,7 @@ def origin_of(scan: Scan, source: Volume, model: Model | None, request: Request,
     file = None if scan.slices is not None else sha256_of(scan.path)
     return Origin(
         label="upscaled",
-        steps=("resampled",) if model is None else ("resampled", "learned"),
+        steps=("resampled",) if model is None and not request.self_supervised else ("resampled", "learned"),
         model_sha256=model.sha256 if model else None,
         parameters={**request.values(), "volume": scan.index, "before": list(source.history), "file": file},
         sources=sources_of(source, reference),
@@ -290,8 +340,10 @@ def _notes(source: Volume, volume: Volume) -> tuple[str, ...]:
     return tuple(step for step in steps if not step.startswith(("reoriented", "upscaled")))
 
 
-def _write(volume: Volume, target: Path, wanted: Format, origin: Origin, mark: Mark | None) -> None:
-    """Write a scan, its sidecar and its mark: all or none."""
+def _write(
+    volume: Volume, target: Path, wanted: Format, origin: Origin, mark: Mark | None, maps: Mapping[str, Volume]
+) -> None:
+    """Write a scan, its sidecar, its maps and its mark: all or none."""
     if mark is not None:
         mark.begin()
         if wanted.must_be_new and target.exists():
@@ -300,12 +352,22 @@ def _write(volume: Volume, target: Path, wanted: Format, origin: Origin, mark: M
         wanted.write(volume, target, origin)
         if not wanted.has_sidecar:
             _write_sidecar(volume, target, origin)
+        _write_maps(maps, target)
     except MedganError:
         if mark is not None:
             mark.withdraw()
         raise
     if mark is not None:
         mark.finish()
+
+
+def _write_maps(maps: Mapping[str, Volume], target: Path) -> None:
+    """Write the maps beside a result; the result goes if they cannot be written."""
+    try:
+        write_maps(maps, target)
+    except MedganError:
+        remove(target)
+        raise
 
 
 def _write_sidecar(volume: Volume, target: Path, origin: Origin) -> None:
@@ -317,6 +379,7 @@ def _write_sidecar(volume: Volume, target: Path, origin: Origin) -> None:
         "history": list(volume.history),
         "spacing_mm": [round(step, 6) for step in volume.spacing],
         "model_sha256": origin.model_sha256,
+        "output_check": dict(origin.findings),
         "notice": _NOTICE,
     }
     try:

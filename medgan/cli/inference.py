@@ -58,6 +58,17 @@ def upscale(
     thickness: Annotated[
         float | None, typer.Option(help="Slice thickness in mm, instead of what the header or the JSON sidecar says.")
     ] = None,
+    self_supervised: Annotated[
+        bool,
+        typer.Option("--self-supervised", help="Tune the model on each scan's own planes first; takes minutes."),
+    ] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option("--uncertainty", help="Maps of where to be careful beside each result; eight times as long."),
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Show each result on a page: FILE.html for one scan, a folder for several.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes; they share the cores, one scan at a time in each.")] = 1,
     shard: Annotated[
         str | None, typer.Option(help="Do the i-th of n parts of the scans, i/n, such as one per machine.")
@@ -84,6 +95,9 @@ def upscale(
             spacing=numbers(spacing, "--spacing"),
             thickness=thickness,
             fidelity=fidelity,
+            self_supervised=self_supervised,
+            uncertainty=uncertainty,
+            report=report,
             device=device,
             format=output_format,
             subject=subject,

@@ -40,6 +40,9 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="Length of the training instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed instead of the recipe's.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Folder of an unfinished run to continue.")] = None,
+    start_from: Annotated[
+        str | None, typer.Option("--from", help="A super-resolution model to begin with instead of fresh weights.")
+    ] = None,
     perceptual_network: Annotated[
         Path | None, typer.Option(help="TorchScript file for recipes with a perceptual_weight; it is run.")
     ] = None,
@@ -53,6 +56,8 @@ def train(
         raise MedganError(
             f"--resume {resume} continues in that folder, so --out {out} cannot be kept", hint="Leave out one of them."
         )
+    if resume is not None and start_from is not None:
+        raise MedganError("a resumed training has its weights already, so --from cannot be kept", hint="Leave it out.")
     overrides = assignments or []
     if dry_run:
         print_json(describe_training(recipe, data, overrides=overrides, steps=steps, seed=seed))
@@ -67,6 +72,7 @@ def train(
             steps=steps,
             seed=seed,
             resume=resume,
+            start_from=start_from,
             perceptual_network=perceptual_network,
             reporter=reporter,
         )

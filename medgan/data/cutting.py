@@ -58,9 +58,7 @@ def cut_around(
     Returns:
         The patch, a view where nothing had to be padded, and the index of its first voxel, negative where it was.
     """
-    start = [
-        _first(middle, have, want, margin) for middle, have, want in zip(centre, voxels.shape, shape, strict=True)
-    ]
+    start = [_first(middle, have, want, margin) for middle, have, want in zip(centre, voxels.shape, shape, strict=True)]
     inside = tuple(
         slice(max(first, 0), min(first + want, have))
         for first, want, have in zip(start, shape, voxels.shape, strict=True)

@@ -22,12 +22,11 @@ Point = tuple[float, float, float]
 
 DIAMETERS = (1.0, 2.0, 3.0, 4.0, 6.0)
 """Diameters in mm of planted lesions unless told otherwise."""
-ERASED_BELOW = 0.25
+ERASED_BELOW = 0.5
 """A planted lesion of which less than this part of its contrast is left counts as erased."""
 INVENTED_ABOVE = 0.5
 """A control place where contrast of more than this part of a lesion's appears counts as an invented lesion."""
 
-_CONTROL_QUANTILE = 0.95
 _OVERSAMPLING = 10
 
 
@@ -281,13 +280,11 @@ class LesionOutcomes:
 
     Args:
         lesions: how many were planted.
-        erased: of these, how many left less contrast than `ERASED_BELOW`, or less than the method's own errors at
-            lesion-free places (their 95th percentile).
+        erased: of these, how many left less of their contrast than `ERASED_BELOW`.
         controls: lesion-free places looked at.
         invented: of these, how many gained contrast, bright or dark, of more than `INVENTED_ABOVE`.
         contrast_kept: median part of the contrast that is left; 1 is right.
         volume_kept: median volume above half of a lesion's mean height, restored over true.
-        threshold: the part of the contrast below which a lesion counted as erased.
         by_diameter: the same for each diameter.
     """
 
@@ -297,7 +294,6 @@ class LesionOutcomes:
     invented: int
     contrast_kept: float
     volume_kept: float
-    threshold: float
     by_diameter: tuple[DiameterOutcome, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -336,7 +332,6 @@ def lesion_outcomes(
         raise MedganError(f"the shapes of the scans differ: {', '.join(str(scan.shape) for scan in scans)}")
     true_change, change, error = scans[1] - scans[0], scans[3] - scans[2], scans[2] - scans[0]
     noise = np.array([_height(error, place, spacing) for place in plan.controls])
-    least = max(ERASED_BELOW, float(np.quantile(np.abs(noise), _CONTROL_QUANTILE)) if noise.size else 0.0)
     kept = np.array([_height(change, lesion, spacing) for lesion in plan.lesions])
     volumes = np.array([_volume_ratio(true_change, change, lesion, spacing) for lesion in plan.lesions])
     sizes = np.array([lesion.diameter for lesion in plan.lesions])
@@ -344,7 +339,7 @@ def lesion_outcomes(
         DiameterOutcome(
             float(size),
             int((sizes == size).sum()),
-            int((kept[sizes == size] < least).sum()),
+            int((kept[sizes == size] < ERASED_BELOW).sum()),
             float(np.median(kept[sizes == size])),
             float(np.median(volumes[sizes == size])),
         )
@@ -352,12 +347,11 @@ def lesion_outcomes(
     )
     return LesionOutcomes(
         lesions=len(kept),
-        erased=int((kept < least).sum()),
+        erased=int((kept < ERASED_BELOW).sum()),
         controls=len(noise),
         invented=int((np.abs(noise) > INVENTED_ABOVE).sum()),
         contrast_kept=float(np.median(kept)),
         volume_kept=float(np.median(volumes)),
-        threshold=least,
         by_diameter=rows,
     )
 

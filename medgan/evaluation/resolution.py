@@ -8,6 +8,7 @@ equally detailed in all directions, so that an axis whose spectrum falls faster 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -174,9 +175,8 @@ def _separable(
     along_x = line * x
     along_y = (x @ plane) * y
     along_z = np.tensordot(np.multiply.outer(x, y), values, axes=2) * z
-    slopes = [
-        float(part.astype(np.float64) @ bend) for part, bend in zip((along_x, along_y, along_z), bends, strict=True)
-    ]
+    along: list[NDArray[Any]] = [along_x, along_y, along_z]
+    slopes = [float(part.astype(np.float64) @ bend) for part, bend in zip(along, bends, strict=True)]
     return float(along_x.sum(dtype=np.float64)), np.array(slopes)
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from medgan.errors import MedganError
 from medgan.geometry import Shape
@@ -20,8 +24,53 @@ _PER_CHANNEL, _AT_WORK = 4, 6
 _PER_LOW_VOXEL = 24
 # Feature volumes of a network that live side by side, the libraries' own copies among them.
 _FEATURES = 6
+# What the feature volumes of one tile may take. Large tiles are fast, because less is computed twice around them.
+_TILE_MEMORY = 1.25 * 2**30
+_LEAST_TILE = 32
 # More of the memory is not asked for: the system and its cache need the rest.
 _SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What decides how much memory a network takes for each voxel.
+
+    Args:
+        widest: channels of its widest layer.
+        folded: voxels that it folds into channels before it works on them.
+        halo: voxels around a tile along each axis that the tile's result depends on.
+    """
+
+    widest: int
+    folded: float
+    halo: Shape
+
+    def of_tile(self, tile: Shape, shape: Sequence[int]) -> int:
+        """Bytes of the feature volumes while a tile (voxels without its halo) of a volume of `shape` is computed."""
+        seen = math.prod(
+            min(side + 2 * around, size) for side, around, size in zip(tile, self.halo, shape, strict=True)
+        )
+        return int(_FLOAT * _FEATURES * self.widest * seen / self.folded)
+
+
+def footprint_of(network: nn.Module) -> Footprint:
+    """The footprint of a restoring network of `medgan.networks`."""
+    told: Any = network
+    weights = (weight for weight in network.parameters() if weight.ndim == 5)
+    widest = max((max(weight.shape[:2]) for weight in weights), default=1)
+    folded = getattr(told, "arguments", {}).get("factor", told.multiple)
+    return Footprint(widest, math.prod(per_axis(folded)), per_axis(told.receptive_field))
+
+
+def tile_for(shape: Sequence[int], footprint: Footprint, *, memory: float = _TILE_MEMORY) -> Shape:
+    """The largest tile (voxels without its halo) whose feature volumes stay within `memory` bytes; the whole volume if
+    it does, and at least 32 voxels a side.
+    """
+    tile = [int(size) for size in shape]
+    while footprint.of_tile((tile[0], tile[1], tile[2]), shape) > memory and max(tile) > _LEAST_TILE:
+        longest = tile.index(max(tile))
+        tile[longest] = max(_LEAST_TILE, -(-tile[longest] // 2))
+    return tile[0], tile[1], tile[2]
 
 
 def peak_bytes(
@@ -29,10 +78,8 @@ def peak_bytes(
     high_shape: Sequence[int],
     *,
     channels: int = 1,
-    widest: int = 0,
-    folded: float = 1,
-    tile: Shape = (96, 96, 96),
-    halo: int | Sequence[int] = 0,
+    footprint: Footprint | None = None,
+    tile: Shape | None = None,
 ) -> int:
     """The most memory that upscaling one scan takes in a process of its own, in bytes; an estimate from above.
 
@@ -44,17 +91,14 @@ def peak_bytes(
         low_shape: voxels of the scan.
         high_shape: voxels of the result.
         channels: volumes of a 4D scan; the result holds all of them.
-        widest: channels of the network's widest layer; 0 for physics alone.
-        folded: voxels that the network folds into channels before it works on them.
-        tile: voxels that the network sees at once, halo apart.
-        halo: voxels around a tile, one number for all axes or three.
+        footprint: of the network; None for physics alone.
+        tile: voxels that the network sees at once, halo apart; `tile_for` chooses when None.
     """
     low, high = math.prod(low_shape), math.prod(high_shape)
     total = _LIBRARIES + _PER_LOW_VOXEL * channels * low + _FLOAT * high * (_PER_CHANNEL * channels + _AT_WORK)
-    seen = math.prod(
-        min(side + 2 * around, size) for side, around, size in zip(tile, per_axis(halo), high_shape, strict=True)
-    )
-    return total + int(_FLOAT * _FEATURES * widest * seen / folded)
+    if footprint is None:
+        return total
+    return total + footprint.of_tile(tile or tile_for(high_shape, footprint), high_shape)
 
 
 def available_bytes() -> int | None:

@@ -28,7 +28,6 @@ from medgan.inference.inputs import require_finite
 from medgan.inference.model import Model
 from medgan.inference.planning import Plan
 from medgan.inference.upscale import (
-    TILE,
     acquisition_of,
     described,
     placed,
@@ -106,7 +105,7 @@ def upscale_with_maps(
     thickness: float | None = None,
     fidelity: float = 1.0,
     average: bool = False,
-    tile: Shape = TILE,
+    tile: Shape | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Upscaled:
     """An upscaled scan with its maps of spread and of what the data cannot confirm.
@@ -193,7 +192,7 @@ def _ensemble(
     plan: Plan,
     model: Model | None,
     fidelity: float,
-    tile: Shape,
+    tile: Shape | None,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Voxels, Voxels, Voxels]:
     """The answer to the first view, and mean and standard deviation over all, of one channel (X, Y, Z).

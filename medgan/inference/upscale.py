@@ -14,13 +14,13 @@ from medgan.acquisition import Acquisition
 from medgan.acquisition.condition import condition
 from medgan.geometry import Shape, resampled_affine
 from medgan.inference.inputs import require_finite
+from medgan.inference.memory import footprint_of, tile_for
 from medgan.inference.model import Model
 from medgan.inference.planning import Plan, planned, slice_axis_of
 from medgan.inference.tiling import apply_tiled
 from medgan.networks.conditioned import ConditionedNetwork, Informed
 from medgan.volume import Volume
 
-TILE: Shape = (96, 96, 96)
 # Percentiles between which intensities are brought to 0..1; the same as in training.
 _LOW, _HIGH = 0.5, 99.5
 _OF_SLICES = ("slice_thickness", "slice_thickness_source", "spacing_between_slices")
@@ -37,7 +37,7 @@ def upscale(
     spacing: Sequence[float] | None = None,
     thickness: float | None = None,
     fidelity: float = 1.0,
-    tile: Shape = TILE,
+    tile: Shape | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Volume:
     """A scan at a higher resolution, with the same field of view, orientation and intensity units.
@@ -51,7 +51,7 @@ def upscale(
         thickness: slice thickness in mm; what the file said when None, else that slices touch. See
             `medgan.inference.planning.slices_of`.
         fidelity: see `Model.network`.
-        tile: voxels that the network sees at once, halo apart.
+        tile: voxels that the network sees at once, halo apart; as many as take little more than 1 GiB when None.
         progress: called with (tiles done, tiles in all).
 
     Returns:
@@ -135,14 +135,11 @@ def restored_channel(
     plan: Plan,
     model: Model | None,
     fidelity: float,
-    tile: Shape,
+    tile: Shape | None,
     progress: Callable[[int, int], None] | None,
 ) -> NDArray[np.float32]:
     """One channel of a RAS scan (X, Y, Z) at the plan's resolution, in the scan's units."""
-    low, high = (float(value) for value in np.percentile(voxels, (_LOW, _HIGH)))
-    if low == high:
-        low, high = float(voxels.min()), float(voxels.max())
-    scale = high - low if high > low else 1.0
+    low, scale = intensity_range(voxels)
     normalised = (voxels.astype(np.float32, copy=False) - np.float32(low)) / np.float32(scale)
     observed = torch.from_numpy(np.ascontiguousarray(normalised.transpose(plan.order)))[None, None]
     restored = _restored(observed, plan, model, fidelity, tile, progress)
@@ -150,12 +147,20 @@ def restored_channel(
     return np.asarray(back * np.float32(scale) + np.float32(low), dtype=np.float32)
 
 
+def intensity_range(voxels: NDArray[Any]) -> tuple[float, float]:
+    """What networks see as 0 in one channel, and how much above it they see as 1: (start, length)."""
+    low, high = (float(value) for value in np.percentile(voxels, (_LOW, _HIGH)))
+    if low == high:
+        low, high = float(voxels.min()), float(voxels.max())
+    return low, high - low if high > low else 1.0
+
+
 def _restored(
     observed: torch.Tensor,
     plan: Plan,
     model: Model | None,
     fidelity: float,
-    tile: Shape,
+    tile: Shape | None,
     progress: Callable[[int, int], None] | None,
 ) -> torch.Tensor:
     """Normalised low-resolution voxels (1, 1, ...) in the network's axis order to high-resolution ones."""
@@ -170,7 +175,7 @@ def _restored(
     restored = apply_tiled(
         network,
         start,
-        tile=tile,
+        tile=tile or tile_for(acquisition.high_shape, footprint_of(network)),
         halo=network.receptive_field,  # type: ignore[arg-type]
         multiple=network.multiple,  # type: ignore[arg-type]
         progress=progress,

@@ -45,6 +45,8 @@ def midplanes(
     *,
     window: tuple[float, float] | None = None,
     differences: Sequence[tuple[str, Volume]] = (),
+    magnitudes: Sequence[tuple[str, Volume]] = (),
+    column_inches: float = _COLUMN_INCHES,
 ) -> bytes:
     """Axial, coronal and sagittal mid-planes (rows) of one or more scans (columns), in one grey scale.
 
@@ -53,6 +55,9 @@ def midplanes(
         window: the values drawn black and white; percentiles of all scans together by default.
         differences: title and signed difference, drawn beside the scans from blue through white to red, symmetric
             about zero, with a colour bar in the scans' units.
+        magnitudes: title and map without negative values, drawn beside the scans from black at zero to light yellow,
+            with a colour bar in the map's units; instead of differences.
+        column_inches: width of a column on a page.
 
     Returns:
         A PNG file.
@@ -65,7 +70,10 @@ def midplanes(
     if differences:
         limit = _symmetric_limit([volume for _, volume in differences])
         drawn += [_Column(title, midplane_images(volume), "RdBu_r", -limit, limit) for title, volume in differences]
-    return _png(_plane_figure([drawn], colour_bar=bool(differences)))
+    if magnitudes:
+        most = common_window([volume for _, volume in magnitudes])[1]
+        drawn += [_Column(title, midplane_images(volume), "inferno", 0.0, most) for title, volume in magnitudes]
+    return _png(_plane_figure([drawn], colour_bar=bool(differences or magnitudes), column_inches=column_inches))
 
 
 def sample_grid(real: Sequence[Volume], synthetic: Sequence[Volume], *, most: int = 6) -> bytes:
@@ -236,7 +244,9 @@ class _Column:
     high: float
 
 
-def _plane_figure(bands: Sequence[Sequence[_Column]], *, colour_bar: bool = False) -> Figure:
+def _plane_figure(
+    bands: Sequence[Sequence[_Column]], *, colour_bar: bool = False, column_inches: float = _COLUMN_INCHES
+) -> Figure:
     """Bands of columns of planes; all share one scale of millimetres."""
     from matplotlib.figure import Figure
 
@@ -244,7 +254,7 @@ def _plane_figure(bands: Sequence[Sequence[_Column]], *, colour_bar: bool = Fals
     sizes = np.array([[image.size for image in column.images] for column in columns])
     heights, width = sizes[..., 0].max(axis=0), sizes[..., 1].max()
     across = max(len(band) for band in bands)
-    inches_wide = max(_COLUMN_INCHES * across, 3.4) + (0.7 if colour_bar else 0)
+    inches_wide = max(column_inches * across, 3.4) + (0.7 if colour_bar else 0)
     inch = (inches_wide - 0.3 - (0.7 if colour_bar else 0)) / (width * across)
     figure = Figure(figsize=(inches_wide, heights.sum() * inch * len(bands) + 0.35 * len(bands) + 0.3))
     figure.set_facecolor("black")

@@ -26,8 +26,7 @@ from medgan.training.muon import Muon
 from medgan.training.phases import Moment, Phase
 from medgan.training.scanner import Acquired, FixedScanner, RandomScanner, Scanner
 
-# A patch of air has nothing to gain; its decibels would drown those of the others.
-_NOTHING = 1e-8
+# A patch of air has nothing to gain; its share of the error would drown those of the others.
 _SMALL_ERROR = 3e-4
 
 
@@ -147,6 +146,23 @@ class RestorationObjective:
         """Keep the averaged weights as they are when the fidelity stage ends."""
         if moment.images <= self.recipe.super_resolution.pretraining.images:
             self.fidelity_restorer.load_state_dict(average.state_dict())
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin with the weights for fidelity of a trained model, as its file names them ("fidelity....").
+
+        Raises:
+            MedganError: they belong to another network.
+        """
+        own = {name.removeprefix("fidelity."): one for name, one in weights.items() if name.startswith("fidelity.")}
+        try:
+            for network in (self.restorer, self.fidelity_restorer):
+                network.load_state_dict(own)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise MedganError(
+                f"the model to start from has another network ({reason})",
+                hint="Give network.kind and sizes in the recipe as its config.json says.",
+            ) from error
 
     def restored(self, acquired: Acquired) -> Tensor:
         """What the restorer makes of a batch; see `restored_by`."""
@@ -305,8 +321,10 @@ def _wide_activation_for(options: SuperResolutionNetwork, factor: Sequence[float
 
 
 def gain_db(start: Tensor, restored: Tensor, truth: Tensor) -> Tensor:
-    """By how many decibels the restored patches are nearer to the truth than the start was, their mean."""
+    """By how many decibels the restored patches are nearer to the truth than the start was, their mean; patches weigh
+    as in `balanced_error`.
+    """
     with torch.no_grad():
-        before = (start - truth).square().mean(dim=(1, 2, 3, 4))
-        after = (restored - truth).square().mean(dim=(1, 2, 3, 4))
-        return 10 * torch.log10((before + _NOTHING) / (after + _NOTHING)).mean()
+        before = (start - truth).square().mean(dim=(1, 2, 3, 4)) + _SMALL_ERROR
+        after = (restored - truth).square().mean(dim=(1, 2, 3, 4)) + _SMALL_ERROR
+        return 10 * torch.log10(before / after).mean()

@@ -147,14 +147,14 @@ class LessonScanner:
         batch = batch_of([self.acquisition] * len(volumes))
         with torch.no_grad(), torch.autocast(volumes.device.type, enabled=False):
             low = batch.forward(volumes)
-            low = low + self._drawn_noise(low.shape, moment).to(low.device)
+            low = low + self.noise_for(low.shape, moment.step).to(low.device)
             numbers = torch.tensor([condition(self.acquisition)], device=low.device).expand(len(volumes), -1)
             return Acquired(batch.inverse(low), batch, numbers)
 
-    def _drawn_noise(self, shape: Sequence[int], moment: Moment) -> Tensor:
-        rng = np.random.default_rng([self.seed, _NOISE, moment.step])
-        first = moment.step * shape[0]
-        levels = [self.noise[(first + item) % len(self.noise)] for item in range(shape[0])]
+    def noise_for(self, shape: Sequence[int], step: int) -> Tensor:
+        """The noise that is added to a batch of this shape, (B, 1, X, Y, Z), at this step."""
+        rng = np.random.default_rng([self.seed, _NOISE, step])
+        levels = [self.noise[(step * shape[0] + item) % len(self.noise)] for item in range(shape[0])]
         drawn = rng.standard_normal(tuple(shape), dtype=np.float32)
         return torch.from_numpy(drawn * np.array(levels, np.float32).reshape(-1, 1, 1, 1, 1))
 
@@ -205,10 +205,10 @@ class SelfSupervisedObjective:
         """Distance between the restored and the true patch, and by how many dB it betters the physics inverse."""
         acquired = self.scanner.acquired(volumes, moment)
         restored = restored_by(self.restorer, acquired)
-        name = self.options.fidelity_loss
-        distance = (
-            balanced_error(acquired.start, restored, volumes) if name == "balanced" else DISTANCES[name](restored, volumes)
-        )
+        if self.options.fidelity_loss == "balanced":
+            distance = balanced_error(acquired.start, restored, volumes)
+        else:
+            distance = DISTANCES[self.options.fidelity_loss](restored, volumes)
         return distance, {"gain_db": gain_db(acquired.start, restored, volumes)}
 
 

@@ -92,7 +92,6 @@ def test_truth_erases_and_invents_nothing(brain: np.ndarray, brain_with: np.ndar
     assert found.contrast_kept == pytest.approx(1.0, abs=1e-4)
     assert found.volume_kept == 1.0
     assert sum(row.lesions for row in found.by_diameter) == found.lesions
-    assert found.threshold == 0.25
 
 
 def test_a_method_that_loses_lesions_erases_all(brain: np.ndarray, brain_with: np.ndarray, plan: LesionPlan) -> None:
@@ -104,14 +103,14 @@ def test_a_method_that_loses_lesions_erases_all(brain: np.ndarray, brain_with: n
     assert found.volume_kept == 0
 
 
-def test_half_the_contrast_is_half(brain: np.ndarray, brain_with: np.ndarray, plan: LesionPlan) -> None:
+def test_less_than_half_of_the_contrast_is_erased(brain: np.ndarray, brain_with: np.ndarray, plan: LesionPlan) -> None:
     scans = {"reference": brain, "reference_with": brain_with}
-    half = brain + 0.5 * (brain_with - brain)
-    found = lesion_outcomes(plan, spacing=SPACING, **scans, restored=brain, restored_with=half)
-    assert found.contrast_kept == pytest.approx(0.5, abs=1e-4)
+    most = brain + 0.6 * (brain_with - brain)
+    found = lesion_outcomes(plan, spacing=SPACING, **scans, restored=brain, restored_with=most)
+    assert found.contrast_kept == pytest.approx(0.6, abs=1e-4)
     assert found.volume_kept == 1.0
     assert found.erased == 0
-    weak = brain + 0.2 * (brain_with - brain)
+    weak = brain + 0.4 * (brain_with - brain)
     assert lesion_outcomes(plan, spacing=SPACING, **scans, restored=brain, restored_with=weak).erased == found.lesions
 
 
@@ -124,9 +123,6 @@ def test_a_method_that_adds_lesions_invents_them(brain: np.ndarray, brain_with: 
     spots = with_lesions(brain, apart, spacing=SPACING)
     found = lesion_outcomes(plan, spacing=SPACING, **scans, restored=spots, restored_with=spots)
     assert found.invented >= len(apart)
-    # With errors as large as lesions of its own, no lesion can be told.
-    assert found.threshold > 0.25
-    assert found.erased == found.lesions
 
 
 def test_blur_erases_the_small_ones_first(brain: np.ndarray, brain_with: np.ndarray, plan: LesionPlan) -> None:

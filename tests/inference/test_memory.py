@@ -9,7 +9,7 @@ import pytest
 
 from medgan.errors import MedganError
 from medgan.inference import memory
-from medgan.inference.memory import available_bytes, peak_bytes, require_memory
+from medgan.inference.memory import Footprint, available_bytes, peak_bytes, require_memory, tile_for
 
 _MEASURE = """
 import sys
@@ -38,8 +38,18 @@ def test_networks_need_more_the_wider_they_are_but_no_more_than_one_tile() -> No
     low, high = (100, 100, 100), (400, 400, 400)
     alone = peak_bytes(low, high)
     tile = 4 * 6 * 48 * 116**3
-    assert peak_bytes(low, high, widest=48, halo=10) - alone == tile
-    assert peak_bytes(low, high, widest=48, halo=(10, 10, 10), folded=8) - alone == tile // 8
+    side = (96, 96, 96)
+    assert peak_bytes(low, high, footprint=Footprint(48, 1, (10, 10, 10)), tile=side) - alone == tile
+    assert peak_bytes(low, high, footprint=Footprint(48, 8, (10, 10, 10)), tile=side) - alone == tile // 8
+
+
+def test_tiles_are_as_large_as_memory_allows() -> None:
+    footprint = Footprint(widest=10, folded=1, halo=(4, 4, 4))
+    assert tile_for((60, 70, 80), footprint, memory=240 * 60 * 70 * 80) == (60, 70, 80)
+    chosen = tile_for((60, 70, 80), footprint, memory=240 * 60 * 70 * 80 - 1)
+    assert chosen == (60, 70, 40)
+    assert footprint.of_tile(chosen, (60, 70, 80)) < 240 * 60 * 70 * 80
+    assert tile_for((500, 500, 500), footprint, memory=1) == (32, 32, 32)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

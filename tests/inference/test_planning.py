@@ -12,6 +12,8 @@ from medgan.inference.planning import ASSUMED, GIVEN, HEADER, SIDECAR, axis_orde
 from medgan.inference.upscale import UNCHANGED, upscale
 from medgan.volume import Volume
 
+_BY_SIDECAR = {"slice_thickness": 3.0, "slice_thickness_source": SIDECAR}
+
 
 def _scan(shape: tuple[int, int, int], spacing: tuple[float, float, float], **metadata: Any) -> Volume:
     voxels = np.random.default_rng(0).random(shape, dtype=np.float32)

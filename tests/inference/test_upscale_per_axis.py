@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from medgan.inference.memory import peak_bytes
+from medgan.inference.memory import footprint_of, peak_bytes
 from medgan.inference.model import load_model
 from medgan.inference.upscale import upscale
 from medgan.networks.saved import save_model
@@ -55,10 +56,18 @@ def test_tiles_do_not_show_whichever_axis_is_thick(factor: list[float], tmp_path
 def test_memory_is_asked_for_by_what_is_folded_and_read_along_each_axis() -> None:
     shapes = {"low_shape": (100, 100, 50), "high_shape": (100, 100, 200)}
     bare = peak_bytes(**shapes)  # type: ignore[arg-type]
-    asked = [
-        peak_bytes(**shapes, network={"factor": factor}, widest=10, tile=(100, 100, 100), halo=halo) - bare  # type: ignore[arg-type]
-        for factor, halo in (([1, 1, 4], (9, 9, 20)), ([1, 1, 2], (9, 9, 20)), ([1, 1, 4], 0))
-    ]
-    assert asked == pytest.approx(
-        [4 * 6 * 10 * 100 * 100 * 140 / 4, 4 * 6 * 10 * 100 * 100 * 140 / 2, 4 * 6 * 10 * 1e6 / 4]
+
+    def asked(factor: list[float], channels: int) -> int:
+        network = WideActivationNetwork(channels=channels, expansion=2, blocks=1, factor=factor)
+        footprint = footprint_of(network)
+        assert footprint.halo == network.receptive_field
+        tile = (20, 20, 20)
+        return peak_bytes(**shapes, footprint=footprint, tile=tile) - bare  # type: ignore[arg-type]
+
+    assert asked([1, 1, 4], 20) == pytest.approx(2 * asked([1, 1, 4], 10), rel=1e-6)
+    network = WideActivationNetwork(channels=10, expansion=2, blocks=1, factor=[1, 1, 4])
+    widest = max(max(weight.shape[:2]) for weight in network.parameters() if weight.ndim == 5)
+    seen = math.prod(
+        min(20 + 2 * around, size) for around, size in zip(network.receptive_field, (100, 100, 200), strict=True)
     )
+    assert asked([1, 1, 4], 10) == int(4 * 6 * widest * seen / 4)
