@@ -245,6 +245,8 @@ class AdversarialStage(RestorationStage):
     """Weight of the adversarial loss beside the fidelity loss."""
     feature_weight: float = Field(0.0, ge=0)
     """Weight of the difference between what the discriminator's layers see in the restored and in the true patch."""
+    energy_weight: float = Field(0.0, ge=0)
+    """Weight of the difference in the local strength of fine detail, wherever it lies; patches need even sides."""
     perceptual_weight: float = Field(0.0, ge=0)
     """Weight of the difference between what a network for planes sees in slices of both; above 0 that network's
     TorchScript file has to be named by --perceptual-network.

@@ -50,7 +50,8 @@ class Mark:
 
     def is_done(self) -> bool:
         """Whether the result was made from just this, and nobody has changed it since."""
-        return self._read() == {**asdict(self.fingerprint), "output": digest_of_result(self.target)}
+        output = digest_of_result(self.target)
+        return output is not None and self._read() == {**asdict(self.fingerprint), "output": output}
 
     def is_our_own(self) -> bool:
         """Whether what stands there was written by medgan and not changed since, so that it may be replaced."""

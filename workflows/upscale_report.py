@@ -9,6 +9,7 @@ from medgan.workflows.upscale_trust import SPREAD, UNCONFIRMED, Findings
 
 if TYPE_CHECKING:
     from medgan.evaluation.output_check import OutputCheck
+    from medgan.geometry import Spacing
     from medgan.inference.model import Model
     from medgan.report.html import Block, Cell
     from medgan.volume import Volume
@@ -60,10 +61,11 @@ def write_upscale_report(
     from medgan.report.html import write_report
 
     before, after = _first(source), _first(volume)
+    resolved = _resolved(before), _resolved(after)
     blocks = [
-        *_summary(before, after, findings),
+        *_summary(before, after, resolved, findings),
         *_pictures(before, after, findings),
-        *_resolution(before, after),
+        *_resolution(before, after, resolved),
         *_check(findings.checks),
         *_assumptions(findings),
         *_method(findings, model, request),
@@ -72,12 +74,12 @@ def write_upscale_report(
     write_report(path, "Upscaled scan", title, blocks)
 
 
-def _summary(before: Volume, after: Volume, findings: Findings) -> list[Block]:
+def _summary(before: Volume, after: Volume, resolved: tuple[Spacing, Spacing], findings: Findings) -> list[Block]:
     """The notice, what was found wrong, and the figures to see first."""
     from medgan.report.html import KeyFigure, KeyFigures, Text, Warning
 
     axis = findings.plan.slices.axis
-    was, became = (_resolved(one)[axis] for one in (before, after))
+    was, became = (one[axis] for one in resolved)
     faults = findings.faults
     verdict = "passed" if not faults else f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
     blocks: list[Block] = [Text(NOTICE)]
@@ -114,27 +116,26 @@ def _pictures(before: Volume, after: Volume, findings: Findings) -> list[Block]:
     return blocks
 
 
-def _resolution(before: Volume, after: Volume) -> list[Block]:
+def _resolution(before: Volume, after: Volume, resolved: tuple[Spacing, Spacing]) -> list[Block]:
     """What both scans resolve along each axis."""
-    from medgan.report.html import Heading, Table
+    from medgan.report.html import Heading, Table, Text
 
-    turned = [one.reoriented("RAS") for one in (before, after)]
-    figures = [turned[0].spacing, turned[1].spacing, _resolved(before), _resolved(after)]
+    figures = [*(one.reoriented("RAS").spacing for one in (before, after)), *resolved]
     rows: list[list[Cell]] = [
         [name, *(round(values[axis], 3) for values in figures)] for axis, name in enumerate(_AXES)
     ]
-    caption = (
+    text = (
         "In mm. Estimated without a reference: where the energy along an axis has fallen against that of the sharpest "
         "axis, read as the thickness of a Gaussian slice. What looks sharp counts as resolved, whether it is right or "
         "not."
     )
     columns = ["Axis", "Voxel before", "Voxel after", "Resolved before", "Resolved after"]
-    return [Heading("Effective resolution"), Table(columns, rows, caption)]
+    return [Heading("Effective resolution"), Text(text), Table(columns, rows)]
 
 
 def _check(checks: tuple[OutputCheck, ...]) -> list[Block]:
     """The figures of the volume with most faults."""
-    from medgan.report.html import Heading, Table
+    from medgan.report.html import Heading, Table, Text
 
     worst = max(checks, key=lambda check: len(check.faults))
     rows: list[list[Cell]] = [
@@ -142,12 +143,13 @@ def _check(checks: tuple[OutputCheck, ...]) -> list[Block]:
     ]
     failed = [index for index, row in enumerate(worst.rows) if not row.is_passed]
     shown = f" Shown: the worst of {len(checks)} volumes." if len(checks) > 1 else ""
-    caption = (
+    text = (
         "The result, acquired again by the scanner that was assumed, is compared with the measured scan. Detail finer "
         f"than what was measured ({100 * worst.unconfirmed:.2g} % of the range here, root mean square) cannot be "
         f"checked by any calculation.{shown}"
     )
-    return [Heading("Output check"), Table(["", "Found", "Allowed", "Verdict"], rows, caption, failed)]
+    table = Table(["", "Found", "Allowed", "Verdict"], rows, highlighted=failed)
+    return [Heading("Output check"), Text(text), table]
 
 
 def _assumptions(findings: Findings) -> list[Block]:
@@ -218,7 +220,8 @@ def _card(model: Model | None) -> str:
         return ""
     paragraphs = [part.strip() for part in card.read_text(encoding="utf-8").split("\n\n")]
     plain = [" ".join(part.split()) for part in paragraphs if part and part[0].isalnum()]
-    chosen, length = [], 0
+    chosen: list[str] = []
+    length = 0
     for part in plain:
         length += len(part)
         if chosen and length > _CARD_CHARACTERS:
@@ -232,7 +235,7 @@ def _first(volume: Volume) -> Volume:
     return volume if volume.channels == 1 else volume.with_data(volume.data[:1])
 
 
-def _resolved(volume: Volume) -> tuple[float, float, float]:
+def _resolved(volume: Volume) -> Spacing:
     """Effective resolution along R, A and S in mm."""
     from medgan.evaluation.resolution import estimated_resolution
 

@@ -3,7 +3,8 @@ not.
 
 Item number n of a run (n = step x batch size + place in the batch) is scan n modulo the number of scans in a
 permutation drawn anew for each epoch, so every scan is seen once per epoch, unless scans are drawn by their detail;
-where a patch lies and how it is turned and shown is drawn from (seed, n) alone. Several ranks take steps apart, such as step x ranks + rank.
+where a patch lies and how it is turned and shown is drawn from (seed, n) alone. Several ranks take steps apart, such as
+step x ranks + rank.
 """
 
 from __future__ import annotations

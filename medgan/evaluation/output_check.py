@@ -111,9 +111,9 @@ class OutputCheck:
             Finding("Shift", f"{shift:.3f} voxel", f"{MOST_SHIFT:g} voxel", shift <= MOST_SHIFT),
             Finding("Checkerboard", f"{energy:.2f}", f"{MOST_CHECKERBOARD:g}", energy <= MOST_CHECKERBOARD),
             Finding(
-                "Contradiction of the measured scan",
-                f"{contradiction:.2f} of its noise",
-                f"{MOST_RESIDUAL:g} of its noise",
+                "Contradiction",
+                f"{contradiction:.2f} of the noise",
+                f"{MOST_RESIDUAL:g} of the noise",
                 contradiction <= MOST_RESIDUAL,
             ),
             Finding("Contrast", f"{self.gain:.4f}", f"1 ± {MOST_GAIN:g}", abs(self.gain - 1) <= MOST_GAIN),
@@ -291,7 +291,8 @@ def _slope(first: Voxels, second: Voxels) -> float:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
+    # Adding zero takes the sign off what rounds to nothing.
+    return f"{round(100 * share, 2) + 0.0:.2f} %"
 
 
 def _rms(values: Voxels) -> float:

@@ -236,7 +236,9 @@ def factors_of(
     else:
         factors = tuple(step / min(scan.spacing) for step in scan.spacing)
         if max(factors) < 1.1:
-            factors = tuple(float(f) for f in (trained or {}).get("factor") or _USUAL_FACTOR)
+            # A universal model has no factor of its own; the one it was evaluated at says nothing.
+            own = None if (trained or {}).get("random") else (trained or {}).get("factor")
+            factors = tuple(float(f) for f in own or _USUAL_FACTOR)
     return factors[0], factors[1], factors[2]
 
 

@@ -199,10 +199,11 @@ def _ensemble(
 
     Running sums (Welford 1962): of the answers, one at a time is in memory.
     """
-    first = mean = squares = np.zeros(plan.high_shape, np.float32)
+    zeros: Voxels = np.zeros(plan.high_shape, np.float32)
+    first, mean, squares = zeros, zeros, zeros
     for done, view in enumerate(views):
         counted = None if progress is None else partial(_count, progress, done, len(views))
-        answer = view.back(restored_channel(view.of(voxels), view.plan(plan), model, fidelity, tile, counted))
+        answer: Voxels = view.back(restored_channel(view.of(voxels), view.plan(plan), model, fidelity, tile, counted))
         if done == 0:
             first = answer
         change = answer - mean

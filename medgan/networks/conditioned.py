@@ -89,7 +89,7 @@ class ConditionedNetwork(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """Tiles of a volume must start at multiples of this many voxels to see the same sub-bands as the whole volume."""
+        """Tiles must start at multiples of this many voxels to see the same sub-bands as the whole volume."""
         return _CELL
 
     @property

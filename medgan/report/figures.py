@@ -38,6 +38,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 _DOTS_PER_INCH = 130
 _COLUMN_INCHES = 2.1
 _MONTAGE_PLANE_PIXELS = 96
+_LEAST_MAGNITUDE = 0.05
 
 
 def midplanes(
@@ -56,7 +57,8 @@ def midplanes(
         differences: title and signed difference, drawn beside the scans from blue through white to red, symmetric
             about zero, with a colour bar in the scans' units.
         magnitudes: title and map without negative values, drawn beside the scans from black at zero to light yellow,
-            with a colour bar in the map's units; instead of differences.
+            with a colour bar in the map's units that reaches a twentieth of the grey scale at least, so that next to
+            nothing looks like it; instead of differences.
         column_inches: width of a column on a page.
 
     Returns:
@@ -71,7 +73,7 @@ def midplanes(
         limit = _symmetric_limit([volume for _, volume in differences])
         drawn += [_Column(title, midplane_images(volume), "RdBu_r", -limit, limit) for title, volume in differences]
     if magnitudes:
-        most = common_window([volume for _, volume in magnitudes])[1]
+        most = max(common_window([volume for _, volume in magnitudes])[1], _LEAST_MAGNITUDE * (high - low))
         drawn += [_Column(title, midplane_images(volume), "inferno", 0.0, most) for title, volume in magnitudes]
     return _png(_plane_figure([drawn], colour_bar=bool(differences or magnitudes), column_inches=column_inches))
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from medgan.acquisition import DEFAULT_REGULARISATION
 from medgan.acquisition.condition import CONDITIONS
-from medgan.adversarial.fidelity import DISTANCES, gradient_distance, spectral_distance
+from medgan.adversarial.fidelity import DISTANCES, detail_energy_distance, gradient_distance, spectral_distance
 from medgan.adversarial.losses import LOSSES
 from medgan.adversarial.penalties import squared_difference, squared_gradient
 from medgan.adversarial.perceptual import PlanarPerception, feature_matching
@@ -28,6 +29,7 @@ from medgan.training.scanner import Acquired, FixedScanner, RandomScanner, Scann
 
 # A patch of air has nothing to gain; its share of the error would drown those of the others.
 _SMALL_ERROR = 3e-4
+_DETAIL_SCALE = 10.0
 
 
 class RestorationObjective:
@@ -192,7 +194,8 @@ class RestorationObjective:
         start = acquired.start
         with torch.no_grad():
             restored = self.restored(acquired)
-        real, generated = self.discriminator(volumes, start), self.discriminator(restored, start)
+        real = self.discriminator(added_detail(volumes, start), start)
+        generated = self.discriminator(added_detail(restored, start), start)
         loss = self._loss.discriminator(real.float(), generated.float())
         reported = {"adversarial": loss, "real_logit": real.float().mean(), "generated_logit": generated.float().mean()}
         options = self.recipe.super_resolution.adversarial.penalty
@@ -216,7 +219,8 @@ class RestorationObjective:
         options = self.recipe.super_resolution.adversarial.penalty
 
         def critic(candidates: Tensor) -> Tensor:
-            return self.discriminator(candidates, start).mean(dim=(1, 2, 3, 4)) * candidates[0].numel() ** 0.5
+            logits = self.discriminator(added_detail(candidates, start), start)
+            return logits.mean(dim=(1, 2, 3, 4)) * candidates[0].numel() ** 0.5
 
         with torch.autocast(volumes.device.type, enabled=False):
             if options.form == "exact":
@@ -227,9 +231,9 @@ class RestorationObjective:
         """Fidelity plus the weighted adversarial loss of the restorer and the distance of the judge's features."""
         acquired = self.scanner.acquired(volumes, moment)
         start, restored = acquired.start, self.restored(acquired)
-        generated = self.discriminator.features(restored, start)
+        generated = self.discriminator.features(added_detail(restored, start), start)
         with torch.no_grad():
-            real = self.discriminator.features(volumes, start)
+            real = self.discriminator.features(added_detail(volumes, start), start)
         options = self.recipe.super_resolution.adversarial
         fidelity = self._distance(acquired, restored, volumes)
         adversarial = self._loss.generator(real[-1].float(), generated[-1].float())
@@ -239,6 +243,9 @@ class RestorationObjective:
             # The logits are judged by the adversarial loss already.
             reported["features"] = feature_matching(real[:-1], generated[:-1])
             loss = loss + options.feature_weight * reported["features"]
+        if options.energy_weight:
+            reported["energy"] = detail_energy_distance(restored, volumes)
+            loss = loss + options.energy_weight * reported["energy"]
         if self.perception is not None and options.perceptual_weight:
             reported["perceptual"] = self.perception(restored, volumes)
             loss = loss + options.perceptual_weight * reported["perceptual"]
@@ -249,13 +256,22 @@ class RestorationObjective:
         trained_texture = self.recipe.super_resolution.adversarial.images > 0
         ends = {"fidelity": self.fidelity_restorer if trained_texture else average, "perceptual": average}
         weights = {f"{end}.{name}": value for end, net in ends.items() for name, value in net.state_dict().items()}
+        # Written out, so that a later default does not change what a model is given.
+        regularisation = self.recipe.acquisition.regularisation or DEFAULT_REGULARISATION
         config = {
             "task": "super_resolution",
             "network": {"name": self.recipe.network.kind, "arguments": self.restorer.arguments},
-            "acquisition": self.recipe.acquisition.model_dump(mode="json"),
+            "acquisition": self.recipe.acquisition.model_dump(mode="json") | {"regularisation": regularisation},
             "spacing": list(self.spacing),
         }
         return config, weights
+
+
+def added_detail(volumes: Tensor, start: Tensor) -> Tensor:
+    """What volumes hold beyond the physics inverse, brought to the range of intensities: a discriminator with spectral
+    normalisation is deaf to a few per cent beside the whole scan.
+    """
+    return _DETAIL_SCALE * (volumes - start)
 
 
 def balanced_error(start: Tensor, restored: Tensor, truth: Tensor) -> Tensor:

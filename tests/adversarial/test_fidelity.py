@@ -14,6 +14,7 @@ from medgan.adversarial.fidelity import (
     Distance,
     absolute_distance,
     charbonnier_distance,
+    detail_energy_distance,
     gradient_distance,
     spectral_distance,
     squared_distance,
@@ -101,3 +102,19 @@ def test_spectral_distance_agrees_with_numpy() -> None:
 def test_other_shapes_are_no_broadcast() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
         absolute_distance(torch.zeros(2, 1, 3, 3, 3), torch.zeros(1, 1, 3, 3, 3))
+
+
+def test_detail_energy_asks_how_strong_and_not_where() -> None:
+    wave = torch.cos(2 * pi * torch.arange(48) / 4).expand(1, 1, 48, 48, -1)
+    assert detail_energy_distance(wave.roll(1, dims=-1), wave, window=4) < 1e-5
+    assert detail_energy_distance(-wave, wave) < 1e-5
+    # Along its own axis the wave lost half of its strength; along the others there was none to lose.
+    assert float(detail_energy_distance(0.5 * wave, wave, window=4)) == pytest.approx(0.5 / 3, abs=1e-3)
+    assert float(detail_energy_distance(wave + 3.0, wave)) == pytest.approx(0, abs=1e-4)
+
+
+def test_detail_energy_is_differentiable_where_there_is_none() -> None:
+    flat = torch.zeros(1, 1, 12, 12, 12, requires_grad=True)
+    detail_energy_distance(flat, torch.rand(1, 1, 12, 12, 12)).backward()
+    assert flat.grad is not None
+    assert flat.grad.isfinite().all()

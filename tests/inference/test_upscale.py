@@ -148,7 +148,7 @@ def test_files_in_files_out_with_the_affine_that_nibabel_reads(tmp_path: Path) -
 
     affine = _oblique_affine((1.0, 1.0, 4.0))
     nib.save(nib.Nifti1Image(_blob((16, 16, 6), affine, np.array([-33.0, 20, 18]), 5), affine), tmp_path / "a.nii.gz")
-    result = upscale_scans([tmp_path / "a.nii.gz"], tmp_path / "b.nii.gz")
+    result = upscale_scans([tmp_path / "a.nii.gz"], tmp_path / "b.nii.gz", model="physics")
     assert result.written == (tmp_path / "b.nii.gz",)
     image = nib.load(tmp_path / "b.nii.gz")
     assert image.shape == (16, 16, 24)

@@ -107,7 +107,7 @@ class TestNames:
 
 def test_upscaled_scans_are_a_valid_derivative(tmp_path: Path, errors: Validate) -> None:
     scans = [_scan(tmp_path / "in" / name) for name in ("sub-01_ses-1_T1w.nii.gz", "sub-02_ses-1_FLAIR.nii.gz")]
-    result = upscale_scans(scans, tmp_path / "out", factor=(1, 1, 2), format="bids")
+    result = upscale_scans(scans, tmp_path / "out", model="physics", factor=(1, 1, 2), format="bids")
     assert [path.relative_to(tmp_path / "out").as_posix() for path in result.written] == [
         "sub-01/ses-1/anat/sub-01_ses-1_res-1x1x2times_desc-sr_T1w.nii.gz",
         "sub-02/ses-1/anat/sub-02_ses-1_res-1x1x2times_desc-sr_FLAIR.nii.gz",
@@ -124,7 +124,7 @@ def test_upscaled_scans_are_a_valid_derivative(tmp_path: Path, errors: Validate)
 def test_what_the_source_says_of_the_skull_is_kept(tmp_path: Path) -> None:
     scan = _scan(tmp_path / "sub-01_T1w.nii.gz")
     (tmp_path / "sub-01_T1w.json").write_text('{"SkullStripped": true}')
-    (written,) = upscale_scans([scan], tmp_path / "out", factor=(1, 1, 2), format="bids").written
+    (written,) = upscale_scans([scan], tmp_path / "out", model="physics", factor=(1, 1, 2), format="bids").written
     sidecar = json.loads(written.with_name(written.name.replace(".nii.gz", ".json")).read_text())
     assert sidecar["SkullStripped"] is True
 
@@ -132,7 +132,7 @@ def test_what_the_source_says_of_the_skull_is_kept(tmp_path: Path) -> None:
 def test_the_validator_sees_a_wrong_name(tmp_path: Path, errors: Validate) -> None:
     """The validator is at work: what the tests above rely on."""
     (written,) = upscale_scans(
-        [_scan(tmp_path / "sub-01_T1w.nii.gz")], tmp_path / "out", factor=(1, 1, 2), format="bids"
+        [_scan(tmp_path / "sub-01_T1w.nii.gz")], tmp_path / "out", model="physics", factor=(1, 1, 2), format="bids"
     ).written
     written.rename(written.with_name("sub-01_desc-sr_res-high_T1w.nii.gz"))
     assert errors(tmp_path / "out")
@@ -163,7 +163,7 @@ def test_a_derivative_refers_to_the_dataset_that_it_stands_in(tmp_path: Path, er
     convert(_scan(tmp_path / "sub-01_T1w.nii.gz"), raw, format="bids")
     out = raw / "derivatives" / "medgan"
     scan = raw / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
-    upscale_scans([scan], out, factor=(1, 1, 2), format="bids")
+    upscale_scans([scan], out, model="physics", factor=(1, 1, 2), format="bids")
     description = json.loads((out / "dataset_description.json").read_text())
     assert description["SourceDatasets"] == [{"URL": "../.."}]
     assert errors(out) == []
@@ -181,7 +181,7 @@ def test_a_published_dataset_is_referred_to_by_its_doi(tmp_path: Path) -> None:
 
 def test_neither_sidecar_nor_description_says_where_a_scan_was(tmp_path: Path) -> None:
     scan = _scan(tmp_path / "Jane_Doe_1970" / "Jane_T1w.nii.gz")
-    upscale_scans([scan], tmp_path / "out", factor=(1, 1, 2), format="bids", subject="x1")
+    upscale_scans([scan], tmp_path / "out", model="physics", factor=(1, 1, 2), format="bids", subject="x1")
     content = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert b"Jane" not in content
     assert str(tmp_path).encode() not in content
@@ -190,9 +190,11 @@ def test_neither_sidecar_nor_description_says_where_a_scan_was(tmp_path: Path) -
 def test_two_scans_of_one_name_are_refused_before_any_work(tmp_path: Path) -> None:
     scans = [_scan(tmp_path / folder / "sub-01_T1w.nii.gz") for folder in ("a", "b")]
     with pytest.raises(MedganError, match=r"two scans would become|does not say"):
-        upscale_scans(scans, tmp_path / "out", factor=(1, 1, 2), format="bids")
+        upscale_scans(scans, tmp_path / "out", model="physics", factor=(1, 1, 2), format="bids")
     with pytest.raises(MedganError, match="two scans would become"):
-        upscale_scans(scans, tmp_path / "out", factor=(1, 1, 2), format="bids", subject="1", contrast="T1w")
+        upscale_scans(
+            scans, tmp_path / "out", model="physics", factor=(1, 1, 2), format="bids", subject="1", contrast="T1w"
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -204,7 +206,7 @@ def test_what_stands_at_the_output_is_respected(tmp_path: Path) -> None:
         convert(scan, tmp_path / "full", format="bids")
     convert(scan, tmp_path / "raw", format="bids")
     with pytest.raises(MedganError, match="no derivative dataset of medgan"):
-        upscale_scans([scan], tmp_path / "raw", factor=(1, 1, 2), format="bids")
+        upscale_scans([scan], tmp_path / "raw", model="physics", factor=(1, 1, 2), format="bids")
     with pytest.raises(MedganError, match="name of a file"):
         convert(scan, tmp_path / "out.nii.gz", format="bids")
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
@@ -215,7 +217,7 @@ def test_options_of_bids_need_the_format(tmp_path: Path) -> None:
     with pytest.raises(MedganError, match="for BIDS"):
         convert(scan, tmp_path / "out.nii.gz", subject="1")
     with pytest.raises(MedganError, match="for BIDS"):
-        upscale_scans([scan], tmp_path / "out", factor=(1, 1, 2), contrast="T1w")
+        upscale_scans([scan], tmp_path / "out", model="physics", factor=(1, 1, 2), contrast="T1w")
 
 
 def test_a_dataset_of_its_own_kind_is_continued(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_the_node_makes_what_upscale_makes(
 ) -> None:
     place = written(series_of(1))
     assert upscaling(None, factor=(1, 1, 2))(place, target, _never) == []
-    upscale_scans([place], tmp_path / "by hand", factor=(1, 1, 2), format="dicom")
+    upscale_scans([place], tmp_path / "by hand", model="physics", factor=(1, 1, 2), format="dicom")
     ours, theirs = _read(target), _read(tmp_path / "by hand")
     assert len(ours) == 16
     assert [one.SOPInstanceUID for one in ours] == [one.SOPInstanceUID for one in theirs]

@@ -35,6 +35,21 @@ def test_midplanes_are_grey_until_a_difference_is_drawn() -> None:
     assert blue(midplanes([("scan", scan)], differences=[("difference", darker)])) > 1000
 
 
+def test_a_map_of_next_to_nothing_stays_dark_and_columns_are_as_wide_as_asked_for() -> None:
+    scan = ball(value=100)
+
+    def orange(share: float) -> float:
+        wide = pixels(midplanes([("scan", scan)], magnitudes=[("map", scan.with_data(share * scan.data))])).astype(int)
+        # The colour bar, at the right, always has all colours.
+        map_alone = wide[:, wide.shape[1] // 2 : int(0.8 * wide.shape[1])]
+        return float((map_alone[..., 0] > map_alone[..., 2] + 60).mean())
+
+    assert orange(0.2) > 0.05
+    assert orange(0.005) < 0.01
+    narrow, wide = (pixels(midplanes([("scan", scan)] * 2, column_inches=inches)).shape[1] for inches in (2.0, 4.0))
+    assert wide == pytest.approx(2 * narrow, rel=0.02)
+
+
 def test_the_window_decides_what_is_white() -> None:
     scan = ball(value=100)
     white = [(pixels(midplanes([("scan", scan)], window=(0, top))) > 250).mean() for top in (100, 400)]

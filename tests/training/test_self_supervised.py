@@ -29,7 +29,7 @@ def _recipe(steps: int, seed: int = 0) -> SuperResolutionRecipe:
                 "patch": [12, 12, 16],
                 "fidelity_loss": "l2",
                 "optimizer": "muon",
-                "pretraining": {"images": 4 * steps, "learning_rate": {"start": 0.004, "end": 0.0001}},
+                "pretraining": {"images": 4 * steps, "learning_rate": {"start": 0.006, "end": 0.0001}},
                 "ema_images": 40,
             },
             "training": {"batch_size": 4, "seed": seed, "mode": "exact", "tick_steps": 10},
@@ -37,9 +37,9 @@ def _recipe(steps: int, seed: int = 0) -> SuperResolutionRecipe:
     )
 
 
-def _network(seed: int = 0) -> ConditionedNetwork:
-    torch.manual_seed(seed)
-    return ConditionedNetwork(channels=8, blocks=1)
+def _network(channels: int = 8) -> ConditionedNetwork:
+    torch.manual_seed(0)
+    return ConditionedNetwork(channels=channels, blocks=1)
 
 
 def _coordinates(shape: tuple[int, int, int]) -> np.ndarray:
@@ -47,9 +47,9 @@ def _coordinates(shape: tuple[int, int, int]) -> np.ndarray:
     return sum(step * axis for step, axis in zip(STEP, np.indices(shape), strict=True)).astype(np.float32)
 
 
-def _cells(shape: tuple[int, int, int], seed: int) -> np.ndarray:
+def _cells(shape: tuple[int, int, int], seed: int, width: float = 2.0) -> np.ndarray:
     """Two tissues with edges, alike in all directions."""
-    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), 2.0)
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), width)
     return ndimage.gaussian_filter((noise > 0).astype(np.float32), 0.5)
 
 
@@ -111,16 +111,16 @@ def test_noise_is_filled_up_to_that_of_the_scan() -> None:
 
 def test_planes_teach_what_lies_between_the_slices() -> None:
     """The truth along the slice axis was never shown, and the tuned network is nearer to it than the physics."""
-    truth = torch.from_numpy(_cells((40, 40, 40), 5))[None, None]
-    acquisition = Acquisition.between((40, 40, 40), (40, 40, 10), high_spacing=(1.0, 1.0, 1.0))
+    truth = torch.from_numpy(_cells((36, 36, 36), 5, width=4.0))[None, None]
+    acquisition = Acquisition.between((36, 36, 36), (36, 36, 12), high_spacing=(1.0, 1.0, 1.0))
     start = acquisition.inverse(acquisition.forward(truth))
-    lesson = Lesson((start[0, 0].numpy(),), 2, (0, 1), factor=4.0, thickness=4.0)
-    network = tuned_on(lesson, _network(), _recipe(steps=80))
+    lesson = Lesson((start[0, 0].numpy(),), 2, (0, 1), factor=3.0, thickness=3.0)
+    network = tuned_on(lesson, _network(channels=16), _recipe(steps=160))
     with torch.no_grad():
         residual = network(start, torch.tensor([condition(acquisition)])) - start
     restored = start + residual - acquisition.inverse(acquisition.forward(residual))
     before, after = ((one - truth).square().mean() for one in (start, restored))
-    assert 10 * torch.log10(before / after) > 0.3
+    assert 10 * torch.log10(before / after) > 0.7
 
 
 def test_tuning_is_the_same_for_the_same_seed_and_leaves_its_start_alone() -> None:
@@ -136,6 +136,6 @@ def test_tuning_is_the_same_for_the_same_seed_and_leaves_its_start_alone() -> No
 
 
 def test_a_loss_that_explodes_is_an_error_and_no_result() -> None:
-    lesson = Lesson((np.full((20, 20, 20), np.inf, np.float32),), 2, (0, 1), factor=2.0, thickness=2.0)
+    lesson = Lesson((np.full((20, 20, 20), 1e30, np.float32),), 2, (0, 1), factor=2.0, thickness=2.0)
     with pytest.raises(MedganError, match="tuning on the scan itself failed"):
         tuned_on(lesson, _network(), _recipe(2))
