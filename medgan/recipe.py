@@ -209,7 +209,9 @@ class SuperResolutionNetwork(_Options):
     convolutions: int = Field(4, ge=2)
     """Convolutions in each dense block."""
     packing: int = Field(2, ge=1)
-    """Of a residual_dense network: side of the cubes of voxels that are folded into channels, so that convolutions run at a lower resolution."""
+    """Of a residual_dense network: side of the cubes of voxels that are folded into channels, so that convolutions run
+    at a lower resolution.
+    """
     residual_scale: float = Field(0.2, gt=0, le=1)
     """Factor on the output of every block: 0.2 steadies deep networks, 1 makes shallow ones learn faster."""
 

@@ -637,7 +637,7 @@ def test_preparing_and_the_plan_of_a_training(command: Command, phantom_scans: P
     options = ["--spacing", "16", "--shape", "9,11,8", "--split", "0.6,0.2,0.2"]
     answer = command("prepare", *scans, "--out", tmp_path / "cohort", *options)
     assert answer.code == 0
-    assert "5 scans (3 train, 1 validation, 1 test) of 9 x 11 x 8 voxels" in answer.out
+    assert "5 scans (3 train, 1 validation, 1 test), 9 x 11 x 8 voxels of" in answer.out
     answer = command("train", "synthesis/quickstart", "--data", tmp_path / "cohort", "--dry-run", *TINY)
     assert answer.code == 0
     assert json.loads(answer.out)["steps"] == 2

@@ -1,4 +1,4 @@
-"""The simulated scanner of a super-resolution training: true patches in, the physics inverse of their acquisition out."""
+"""The simulated scanner of a super-resolution training: true patches in, the inverse of their acquisition out."""
 
 from __future__ import annotations
 

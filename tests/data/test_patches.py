@@ -210,3 +210,61 @@ def test_wrong_arguments(cohort: Cohort, arguments: dict, message: str) -> None:
 def test_a_negative_step_is_refused(cohort: Cohort) -> None:
     with pytest.raises(MedganError, match="step"):
         WholeVolumes(cohort, "train", batch_size=1, seed=0).batch(-1)
+
+
+def test_turned_patches_are_the_scan_seen_along_other_axes(cohort: Cohort) -> None:
+    source = Patches(cohort, "train", patch_shape=(6, 7, 8), batch_size=4, seed=1, flip=True, transpose=True)
+    orders = set()
+    for step in range(12):
+        batch = source.batch(step)
+        assert batch.voxels.shape == (4, 1, 6, 7, 8)
+        for item, (record, start, flips, order) in enumerate(
+            zip(batch.records, batch.starts, batch.flips, batch.orders, strict=True)
+        ):
+            orders.add(order)
+            sizes = [(6, 7, 8)[order.index(axis)] for axis in range(3)]
+            window = tuple(slice(first, first + size) for first, size in zip(start, sizes, strict=True))
+            cut = np.array(cohort.voxels(record)[window]).transpose(order)
+            cut = np.flip(cut, [axis for axis in range(3) if flips[axis]])
+            low, high = record.percentiles["0.5"], record.percentiles["99.5"]
+            expected = np.clip((cut - low) / (high - low), -1, 4)
+            np.testing.assert_allclose(batch.voxels[item, 0], expected, atol=1e-5)
+    assert len(orders) > 3
+
+
+def test_the_last_axis_of_turned_patches_is_a_sharp_one(tmp_path: Path) -> None:
+    import nibabel as nib
+    from scipy.ndimage import gaussian_filter1d
+
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        soft = gaussian_filter1d(rng.normal(size=(30, 30, 30)), 2.0, axis=1) * 100
+        nib.save(nib.Nifti1Image(soft.astype(np.float32), np.eye(4)), tmp_path / f"s{number}.nii")
+    cohort = prepare([tmp_path], tmp_path / "cohort", split=(1, 0, 0)).cohort
+    source = Patches(cohort, "train", patch_shape=(8, 8, 8), batch_size=8, seed=0, transpose=True)
+    last = {order[2] for step in range(6) for order in source.batch(step).orders}
+    assert last == {0, 2}
+
+
+def test_scans_are_drawn_by_how_much_detail_they_hold(tmp_path: Path) -> None:
+    """Twice the voxels, twice as often; voxels of 2 mm an eighth as often as those of 1 mm."""
+    import nibabel as nib
+
+    rng = np.random.default_rng(0)
+    for name, shape, step in (("a", (20, 20, 20), 1.0), ("b", (40, 20, 20), 1.0), ("c", (20, 20, 20), 2.0)):
+        image = nib.Nifti1Image(rng.normal(size=shape).astype(np.float32), np.diag([step, step, step, 1.0]))
+        nib.save(image, tmp_path / f"{name}.nii")
+    cohort = prepare([tmp_path], tmp_path / "cohort", own_grids=True, split=(1, 0, 0)).cohort
+    source = Patches(cohort, "train", patch_shape=(8, 8, 8), batch_size=20, seed=0, by_detail=True)
+    drawn = Counter(names([source.batch(step) for step in range(60)]))
+    total = 1 + 2 + 1 / 8
+    assert drawn["a"] / 1200 == pytest.approx(1 / total, abs=0.05)
+    assert drawn["b"] / 1200 == pytest.approx(2 / total, abs=0.05)
+    assert drawn["c"] / 1200 == pytest.approx(1 / 8 / total, abs=0.03)
+
+
+def test_a_share_of_the_patches_changes_its_contrast(cohort: Cohort) -> None:
+    plain = Patches(cohort, "train", patch_shape=(8, 8, 8), batch_size=50, seed=0).batch(0).voxels
+    shown = Patches(cohort, "train", patch_shape=(8, 8, 8), batch_size=50, seed=0, contrast=0.4).batch(0).voxels
+    changed = (plain != shown).flatten(1).any(dim=1)
+    assert changed.float().mean().item() == pytest.approx(0.4, abs=0.2)

@@ -347,3 +347,24 @@ def test_contrasts_of_a_patient_are_one_subject(test_data: Path, tmp_path: Path)
         ("patient07_T1", "patient07"),
         ("patient19_T1", "patient19"),
     ]
+
+
+def test_scans_may_keep_their_own_grids(tmp_path: Path, write_scan: Callable[..., Path]) -> None:
+    folder = tmp_path / "scans"
+    for number in range(4):
+        shape, spacing = (12 + number, 14, 10), (2.0, 1.0 + number, 3.0)
+        write_scan(folder / f"sub-{number}_T1w.nii.gz", seed=number, shape=shape, spacing=spacing)
+    cohort = prepare([folder], tmp_path / "cohort", own_grids=True, split=(1, 0, 0)).cohort
+    assert not cohort.has_common_grid
+    for record in cohort.records:
+        source = nib.as_closest_canonical(nib.load(folder / record.path))
+        np.testing.assert_array_equal(cohort.voxels(record), np.asarray(source.dataobj, np.float32))
+        np.testing.assert_allclose(record.affine, source.affine, atol=1e-9)
+        np.testing.assert_allclose(record.prepared_spacing, source.header.get_zooms(), rtol=1e-6)
+    with pytest.raises(MedganError, match="grids of their own"):
+        _ = cohort.shape
+
+
+def test_own_grids_and_one_grid_exclude_each_other(scans: Path, tmp_path: Path) -> None:
+    with pytest.raises(MedganError, match="keep their own grids"):
+        prepare([scans], tmp_path / "cohort", own_grids=True, spacing=(2, 2, 2))
