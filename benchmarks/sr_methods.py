@@ -102,6 +102,11 @@ def linear_filter(fitted: LinearFilter, axis: int) -> Restore:
     return lambda problem: fitted.restored(problem, axis)
 
 
+def has_texture(model: Any) -> bool:
+    """Whether a model has a second set of weights, trained for texture."""
+    return any(name.startswith("perceptual.") for name in model.weights)
+
+
 def learned(model: Any, fidelity: float) -> Restore:
     """medgan with a network."""
     from medgan.inference.upscale import upscale
@@ -120,7 +125,7 @@ def learned_methods(name: str | None) -> list[Method]:
     require_task(model, "super_resolution", "the benchmark")
     return [
         Method("medgan, fidelity 1", learned(model, 1.0)),
-        Method("medgan, fidelity 0", learned(model, 0.0)),
+        *([Method("medgan, fidelity 0", learned(model, 0.0))] if has_texture(model) else []),
     ]
 
 

@@ -58,10 +58,18 @@ class Model:
         """The weighted mean of the two sets of weights."""
         if not 0.0 <= fidelity <= 1.0:
             raise MedganError(f"fidelity is {fidelity:g}; it must lie between 0 (texture) and 1 (fidelity)")
+        if fidelity < 1.0 and not any(name.startswith("perceptual.") for name in self.weights):
+            raise MedganError(
+                f"fidelity is {fidelity:g}, but this model was trained for fidelity alone and has no texture to add",
+                file=self.folder,
+                hint="Leave out --fidelity, or train an adversarial stage with medgan train --from this model.",
+            )
         ends = {
             end: {name.removeprefix(f"{end}."): value for name, value in self.weights.items() if name.startswith(end)}
             for end in ("fidelity", "perceptual")
         }
+        if fidelity == 1.0 and ends["fidelity"]:
+            return ends["fidelity"]
         if ends["fidelity"].keys() != ends["perceptual"].keys() or not ends["fidelity"]:
             raise MedganError("the two sets of weights do not match", file=self.folder, hint="Export the model again.")
         return {

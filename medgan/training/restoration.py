@@ -252,9 +252,9 @@ class RestorationObjective:
         return loss, reported
 
     def export(self, average: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Configuration and both sets of weights, "fidelity." and "perceptual.", the ends of the fidelity dial."""
+        """Configuration and weights: "fidelity." and, if texture was trained, "perceptual.", the ends of the dial."""
         trained_texture = self.recipe.super_resolution.adversarial.images > 0
-        ends = {"fidelity": self.fidelity_restorer if trained_texture else average, "perceptual": average}
+        ends = {"fidelity": self.fidelity_restorer, "perceptual": average} if trained_texture else {"fidelity": average}
         weights = {f"{end}.{name}": value for end, net in ends.items() for name, value in net.state_dict().items()}
         # Written out, so that a later default does not change what a model is given.
         regularisation = self.recipe.acquisition.regularisation or DEFAULT_REGULARISATION
