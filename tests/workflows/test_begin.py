@@ -84,4 +84,5 @@ def test_a_model_of_another_size_is_refused(cohort: Path, first: Path, tmp_path:
 
 def test_a_recipe_that_trains_nothing_is_refused(cohort: Path) -> None:
     with pytest.raises(MedganError, match="nothing would be trained"):
-        train("super_resolution/universal", cohort, overrides=["super_resolution.pretraining.images=0"])
+        stages = ["super_resolution.pretraining.images=0", "super_resolution.adversarial.images=0"]
+        train("super_resolution/universal", cohort, overrides=stages)
