@@ -215,17 +215,18 @@ class RestorationObjective:
         return weight.at((moment.images - stages.pretraining.images) / max(1, stages.adversarial.images))
 
     def _steepness(self, volumes: Tensor, start: Tensor) -> Tensor:
-        """Mean squared gradient of the patch logits' mean, per volume."""
+        """Mean squared gradient of the patch logits' mean, per volume, by what the discriminator is shown."""
         options = self.recipe.super_resolution.adversarial.penalty
 
         def critic(candidates: Tensor) -> Tensor:
-            logits = self.discriminator(added_detail(candidates, start), start)
+            logits = self.discriminator(candidates, start)
             return logits.mean(dim=(1, 2, 3, 4)) * candidates[0].numel() ** 0.5
 
         with torch.autocast(volumes.device.type, enabled=False):
+            detail = added_detail(volumes, start)
             if options.form == "exact":
-                return squared_gradient(critic, volumes).mean()
-            return squared_difference(critic, volumes, sigma=options.sigma).mean()
+                return squared_gradient(critic, detail).mean()
+            return squared_difference(critic, detail, sigma=options.sigma).mean()
 
     def texture_loss(self, volumes: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
         """Fidelity plus the weighted adversarial loss of the restorer and the distance of the judge's features."""
