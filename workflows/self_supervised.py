@@ -26,8 +26,9 @@ _LEAST_FACTOR = 1.1
 _SAME = 1.05
 # Estimates of the slice thickness beyond these shares of the slices' distance are no thicknesses.
 _THINNEST, _THICKEST = 0.5, 2.0
-# An in-plane axis with less fine detail than this share of the other's was interpolated.
-_LEAST_DETAIL = 0.55
+# An in-plane axis with less fine detail than this share of the other's was interpolated. Anatomy alone, in thick slices
+# of a brain that was acquired alike along both axes, came down to 0.41.
+_LEAST_DETAIL = 0.25
 
 
 @dataclass(frozen=True)
