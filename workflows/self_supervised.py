@@ -126,9 +126,7 @@ def new_model(recipe: SuperResolutionRecipe) -> Model:
         "network": {"name": recipe.network.kind, "arguments": network.arguments},
         "acquisition": {"profile": "gaussian", "regularisation": recipe.acquisition.regularisation},
     }
-    weights = {
-        f"{end}.{name}": value for end in ("fidelity", "perceptual") for name, value in network.state_dict().items()
-    }
+    weights = {f"fidelity.{name}": value for name, value in network.state_dict().items()}
     return Model(Path(), config, torch.device("cpu"), "", weights)
 
 
@@ -213,10 +211,12 @@ def _taught(
             progress(done, total)
 
     begun = new_model(recipe) if model is None else model
+    # A fidelity that the model does not have is refused before minutes are spent.
+    begun.network(fidelity=fidelity)
     tuned = tuned_on(
         _lesson(scan, plan, course, model), begun.network(), recipe, on_tick=lambda tick: tell(tick.moment.step)
     )
-    taught = _with_fidelity(begun, tuned, keep_texture=model is not None)
+    taught = _with_fidelity(begun, tuned)
     data = np.zeros((scan.channels, *plan.high_shape), np.float32)
     for channel, voxels in enumerate(scan.data):
         for number, order in enumerate(orders, start=1):
@@ -258,14 +258,10 @@ def _lesson(scan: Volume, plan: Plan, course: Course, model: Model | None) -> Le
     )
 
 
-def _with_fidelity(model: Model, tuned: nn.Module, *, keep_texture: bool) -> Model:
-    """The model with a tuned network in the place of its weights for fidelity, and of those for texture unless they
-    are kept.
-    """
-    own = {name: value.detach().cpu() for name, value in tuned.state_dict().items()}
-    weights = {f"fidelity.{name}": value for name, value in own.items()}
-    texture = {f"perceptual.{name}": value for name, value in own.items()}
-    return replace(model, weights={**texture, **(model.weights if keep_texture else {}), **weights})
+def _with_fidelity(model: Model, tuned: nn.Module) -> Model:
+    """The model with a tuned network in the place of its weights for fidelity; those for texture, if any, are kept."""
+    own = {f"fidelity.{name}": value.detach().cpu() for name, value in tuned.state_dict().items()}
+    return replace(model, weights={**model.weights, **own})
 
 
 def _plane(slice_axis: int) -> tuple[int, int]:

@@ -230,3 +230,23 @@ def test_a_result_is_made_anew_when_the_tuning_is_asked_for(
     assert np.abs(nib.load(tuned.written[0]).get_fdata() - before).max() > 0
     again = upscale_scans([tmp_path / "scan.nii.gz"], tmp_path / "out", model="physics", self_supervised=True)
     assert again.skipped == tuned.written
+
+
+def test_texture_that_nobody_trained_is_refused_before_anything_is_tuned(
+    recipe: SuperResolutionRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tuned_on(*arguments: object, **options: object) -> None:
+        raise AssertionError("tuned in vain")
+
+    monkeypatch.setattr("medgan.training.self_supervised.tuned_on", tuned_on)
+    with pytest.raises(MedganError, match="trained for fidelity alone"):
+        self_supervised_upscale(_scan(), None, recipe=recipe, fidelity=0.5)
+
+
+def test_texture_comes_from_the_model_as_it_was(model: Model, recipe: SuperResolutionRecipe) -> None:
+    """At the end of texture the tuned weights play no part: what is left is the mean over both orders."""
+    low = _scan()
+    turned = Volume(np.ascontiguousarray(low.data.swapaxes(1, 2)), low.affine)
+    plain = [upscale(scan, model, fidelity=0.0, thickness=3.0).data for scan in (low, turned)]
+    tuned = self_supervised_upscale(low, model, fidelity=0.0, thickness=3.0, recipe=recipe)
+    np.testing.assert_allclose(tuned.data, (plain[0] + plain[1].swapaxes(1, 2)) / 2, atol=0.02)
