@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -86,6 +87,28 @@ class ConditionedNetwork(nn.Module):
             for layer in (self.tail, self.condition[-1]):
                 for parameter in layer.parameters():
                     parameter.zero_()
+
+    def deepened(self, shallower: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights for this network that compute what a network of the same widths with fewer blocks computes.
+
+        The blocks that it lacks are appended and begin as the identity (Chen et al. 2016, arXiv:1511.05641), so that
+        a training goes on where the smaller network stood. Weights of this very network come back as they are.
+
+        Args:
+            shallower: weights of the smaller network.
+
+        Raises:
+            RuntimeError: when they are loaded, if the networks differ in anything but the number of blocks.
+        """
+        last = f"condition.{len(self.condition) - 1}"
+        weights = dict(shallower)
+        for name, fresh in self.state_dict().items():
+            if name.startswith("body.") and name not in weights:
+                weights[name] = torch.zeros_like(fresh) if ".narrow." in name else fresh.clone()
+            elif name.startswith(f"{last}.") and name in weights and len(weights[name]) < len(fresh):
+                missing = torch.zeros_like(fresh[len(weights[name]) :])
+                weights[name] = torch.cat((weights[name].to(fresh), missing))
+        return weights
 
     @property
     def multiple(self) -> int:

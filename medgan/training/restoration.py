@@ -152,13 +152,16 @@ class RestorationObjective:
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Begin with the weights for fidelity of a trained model, as its file names them ("fidelity....").
 
+        A conditioned network may have more blocks than the model that it starts from.
+
         Raises:
             MedganError: they belong to another network.
         """
         own = {name.removeprefix("fidelity."): one for name, one in weights.items() if name.startswith("fidelity.")}
         try:
             for network in (self.restorer, self.fidelity_restorer):
-                network.load_state_dict(own)
+                fitting = network.deepened(own) if isinstance(network, ConditionedNetwork) else own
+                network.load_state_dict(fitting)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise MedganError(
