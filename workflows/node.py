@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,15 @@ from medgan.errors import MedganError
 from medgan.reporter import Reporter
 from medgan.workflows.formats import DICOM, format_named
 from medgan.workflows.models import chosen_model, super_resolution_model
-from medgan.workflows.upscale_one import Request, check_request, origin_of, upscaled
+from medgan.workflows.upscale_one import origin_of
+from medgan.workflows.upscale_request import Request, check_request
+from medgan.workflows.upscale_trust import looked_at
+from medgan.workflows.upscale_volume import upscaled
 
 if TYPE_CHECKING:
     from medgan.inference.model import Model
     from medgan.io import Scan
-    from medgan.node import NodeSettings
+    from medgan.node import Made, NodeSettings
     from medgan.node.service import Derive
 
 
@@ -67,6 +71,9 @@ def upscaling(
 ) -> Derive:
     """What the node does to a series: every volume in it becomes a derived series, as `medgan upscale` writes it.
 
+    What the output check finds wrong with a result is told as a warning, and the result is sent: it is for a person to
+    judge. The warnings hold figures alone.
+
     Args:
         model: trained for super-resolution; None for the regularised inverse of the acquisition alone.
         factor: see `medgan.inference.upscale.upscale`.
@@ -75,17 +82,22 @@ def upscaling(
     """
     request = Request(factor, spacing, None, fidelity)
 
-    def derive(instances: Path, target: Path, should_stop: Callable[[], bool]) -> list[str]:
+    def derive(instances: Path, target: Path, should_stop: Callable[[], bool]) -> Made:
+        from medgan.node import Made
+
         scans, refusals = _scans_in(instances)
+        found: list[str] = []
         for number, scan in enumerate(scans):
             try:
-                _upscale(scan, model, request, target / f"{number:03d}", should_stop)
+                faults = _upscale(scan, model, request, target / f"{number:03d}", should_stop)
+                which = f"result {number + 1} of {len(scans)}: " if len(scans) > 1 else ""
+                found += [f"{which}output check: {fault}" for fault in faults]
             except MedganError as error:
                 if isinstance(error.__cause__, OSError):
                     # A disk that is full or failing is no fault of the series.
                     raise
                 refusals.append(f"{scan.slices.label}: {error}" if scan.slices and scan.slices.label else str(error))
-        return refusals
+        return Made(tuple(refusals), tuple(found))
 
     return derive
 
@@ -113,8 +125,10 @@ def _is_our_own(path: Path) -> bool:
     return str(pydicom.dcmread(path, specific_tags=["Manufacturer"]).get("Manufacturer")) == "medgan"
 
 
-def _upscale(scan: Scan, model: Model | None, request: Request, target: Path, should_stop: Callable[[], bool]) -> None:
-    """Write what `medgan upscale --format dicom` would write, with the same UIDs."""
+def _upscale(
+    scan: Scan, model: Model | None, request: Request, target: Path, should_stop: Callable[[], bool]
+) -> tuple[str, ...]:
+    """Write what `medgan upscale --format dicom` would write, with the same UIDs; the faults that its check finds."""
     from medgan.node.service import StoppedError
 
     def look_up(done: int, total: int) -> None:
@@ -123,8 +137,12 @@ def _upscale(scan: Scan, model: Model | None, request: Request, target: Path, sh
 
     look_up(0, 0)
     source = scan.read()
+    start = time.perf_counter()
     volume = upscaled(source, model, request, progress=look_up)
+    look_up(0, 0)
+    findings = looked_at(source, volume, {}, model, request, time.perf_counter() - start)
     format_named(DICOM).write(volume, target, origin_of(scan, source, model, request, ()))
+    return findings.faults
 
 
 @contextmanager

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from medgan.inference.model import Model
     from medgan.inference.planning import Plan
+    from medgan.inference.slice_profile import AssumedProfile
     from medgan.recipe import SuperResolutionRecipe
     from medgan.training.self_supervised import Lesson
     from medgan.volume import Volume
@@ -53,6 +54,7 @@ def self_supervised_upscale(
     factor: Sequence[float] | None = None,
     spacing: Sequence[float] | None = None,
     thickness: float | None = None,
+    profile: AssumedProfile | None = None,
     fidelity: float = 1.0,
     recipe: SuperResolutionRecipe | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -74,6 +76,7 @@ def self_supervised_upscale(
         factor: see there, as are the arguments below that are not named here.
         spacing: see there.
         thickness: see there.
+        profile: see there; the tuning samples patches by it too.
         fidelity: see there; the network is tuned for fidelity, texture comes from `model` as it was.
         recipe: steps, learning rates, patch and seed; the shipped recipe when None.
         progress: called with (steps and tiles done, in all).
@@ -86,14 +89,14 @@ def self_supervised_upscale(
     from medgan.inference.upscale import prepared, unchanged, upscale
 
     require_finite(volume)
-    scan, plan = prepared(volume, model, factor=factor, spacing=spacing, thickness=thickness)
+    scan, plan = prepared(volume, model, factor=factor, spacing=spacing, thickness=thickness, profile=profile)
     if plan.high_shape == scan.shape:
         return unchanged(volume)
     course = course_of(scan, plan)
     scan = with_estimated_thickness(scan, plan, course)
     wanted = list(scan.spacing)
     wanted[course.slice_axis] = course.spacing
-    _, first = prepared(scan, model, spacing=wanted, thickness=thickness)
+    _, first = prepared(scan, model, spacing=wanted, thickness=thickness, profile=plan.slices.profile)
     taught = _taught(scan, first, course, model, fidelity, recipe or shipped_recipe(), progress)
     if taught.shape != plan.high_shape:
         rest = [high / low for high, low in zip(plan.high_shape, taught.shape, strict=True)]
@@ -255,6 +258,7 @@ def _lesson(scan: Volume, plan: Plan, course: Course, model: Model | None) -> Le
         profile=acquisition.profile[axis],
         noise=tuple(noise),
         regularisation=acquisition.regularisation,
+        measured=acquisition.measured,
     )
 
 

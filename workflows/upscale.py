@@ -20,9 +20,11 @@ from medgan.workflows.upscale_cohort import (
     reports_folder,
     write_failures,
 )
-from medgan.workflows.upscale_one import Outcome, Request, check_request
+from medgan.workflows.upscale_one import Outcome
+from medgan.workflows.upscale_request import Request, check_request
 
 if TYPE_CHECKING:
+    from medgan.inference.slice_profile import AssumedProfile
     from medgan.io import Scan
 
 
@@ -34,6 +36,7 @@ def upscale_scans(
     factor: Sequence[float] | None = None,
     spacing: Sequence[float] | None = None,
     thickness: float | None = None,
+    profile: str | Path | AssumedProfile | None = None,
     fidelity: float = 1.0,
     self_supervised: bool = False,
     uncertainty: bool = False,
@@ -63,6 +66,9 @@ def upscale_scans(
         spacing: see there.
         thickness: slice thickness in mm; None for what the DICOM header or the JSON file beside the NIfTI file
             (SliceThickness) says, else touching slices are assumed.
+        profile: what a slice is assumed to see at each distance from its centre: one of
+            `medgan.inference.slice_profile.PROFILE_NAMES`, or the file of a measured one (`read_profile` there), which
+            says how thick slices are unless `thickness` does; None for a Gaussian, or what the model was trained for.
         fidelity: see there.
         self_supervised: tune the model on each scan itself, see
             `medgan.workflows.self_supervised.self_supervised_upscale`; with "physics" a new network is trained.
@@ -85,7 +91,7 @@ def upscale_scans(
             cannot be upscaled.
     """
     reporter = reporter or Reporter()
-    request = Request(factor, spacing, thickness, fidelity, self_supervised, uncertainty)
+    request = Request(factor, spacing, thickness, fidelity, self_supervised, uncertainty, _profile(profile))
     check_request(request)
     if jobs < 1:
         raise MedganError(f"the number of jobs must be at least 1, it is {jobs}", hint="Write for example --jobs 2.")
@@ -137,6 +143,15 @@ def _upscaled(
         (*damaged, *((scan.path, str(error)) for scan, error in failed)),
         tuple(outcome.target for outcome in stands if outcome.is_skipped),
     )
+
+
+def _profile(profile: str | Path | AssumedProfile | None) -> AssumedProfile | None:
+    """The profile that is asked for, read if it is a file."""
+    if not isinstance(profile, str | Path):
+        return profile
+    from medgan.inference.slice_profile import profile_for
+
+    return profile_for(profile)
 
 
 def _reference(reference: str | Path | None, scans: Sequence[Scan]) -> tuple[Path, ...]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan.errors import MedganError
 from medgan.workflows.batch import blamed
 from medgan.workflows.formats import Format
-from medgan.workflows.upscale_one import Outcome, Output, Request, upscale_one
+from medgan.workflows.upscale_batches import batched_outcomes, may_share_batches
+from medgan.workflows.upscale_one import Outcome, Output, upscale_one
+from medgan.workflows.upscale_request import Request
 from medgan.workflows.workers import Killed, worked
 
 if TYPE_CHECKING:
@@ -136,7 +139,7 @@ def outcomes(
     progress: Callable[[int, int], None],
 ) -> Iterator[tuple[int, Outcome]]:
     """What becomes of each scan, with its index, in the order of completion; one scan at a time is in the memory of
-    each process.
+    each process, or with one process and a GPU as many small ones as the network takes in one batch.
 
     Args:
         setup: what the scans share.
@@ -145,6 +148,9 @@ def outcomes(
         wanted: the format by which the targets were chosen.
         progress: called with (tiles done, tiles in all) when there is one process.
     """
+    if setup.jobs == 1 and len(work) > 1 and model is not None and may_share_batches(model, setup.request):
+        yield from batched_outcomes(work, model, setup.request, partial(_output_of, setup, wanted), progress)
+        return
     if setup.jobs == 1 or len(work) < 2:
         one = _upscaler(setup, model, wanted, processes=1, progress=progress)
         yield from enumerate(map(one, work))
@@ -219,13 +225,16 @@ def _upscaler(
     progress: Callable[[int, int], None] | None,
 ) -> Callable[[Work], Outcome]:
     def one(work: Work) -> Outcome:
-        scan, target = work
-        # A result that was named itself is always made anew.
-        folder = None if target == setup.out else setup.out
-        output = Output(wanted, setup.format, folder, setup.reference, setup.report_of(scan))
-        return upscale_one(scan, target, model, setup.request, output, processes=processes, progress=progress)
+        output = _output_of(setup, wanted, *work)
+        return upscale_one(*work, model, setup.request, output, processes=processes, progress=progress)
 
     return one
+
+
+def _output_of(setup: Setup, wanted: Format, scan: Scan, target: Path) -> Output:
+    """How the result of a scan is written; one that was named itself is always made anew."""
+    folder = None if target == setup.out else setup.out
+    return Output(wanted, setup.format, folder, setup.reference, setup.report_of(scan))
 
 
 def _killed(work: Work, signal: int) -> Outcome:

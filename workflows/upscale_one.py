@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medgan.errors import MedganError
 from medgan.workflows.batch import blamed
@@ -15,41 +14,16 @@ from medgan.workflows.done import Fingerprint, Mark, digest_of_files, digest_of_
 from medgan.workflows.formats import Format, Origin, require_sources, sources_of
 from medgan.workflows.places import new_folder, remove
 from medgan.workflows.upscale_report import write_upscale_report
-from medgan.workflows.upscale_trust import SPREAD, UNCONFIRMED, has_maps, looked_at, write_maps
+from medgan.workflows.upscale_request import Request
+from medgan.workflows.upscale_trust import has_maps, looked_at, write_maps
+from medgan.workflows.upscale_volume import upscaled_with_maps
 
 if TYPE_CHECKING:
-    from medgan.geometry import Shape
     from medgan.inference.model import Model
     from medgan.io import Scan
     from medgan.volume import Volume
 
 _NOTICE = "Upscaled by software for research; not for diagnosis."
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of every scan, see `medgan.inference.upscale.upscale`; `self_supervised` for
-    `medgan.workflows.self_supervised.self_supervised_upscale` instead. With `uncertainty` maps are written beside the
-    result, which is the same with and without them.
-    """
-
-    factor: Sequence[float] | None = None
-    spacing: Sequence[float] | None = None
-    thickness: float | None = None
-    fidelity: float = 1.0
-    self_supervised: bool = False
-    uncertainty: bool = False
-
-    def values(self) -> dict[str, Any]:
-        """The options that decide the result by name, as JSON could hold them."""
-        triples = {"factor": self.factor, "spacing": self.spacing}
-        listed = {name: None if value is None else list(value) for name, value in triples.items()}
-        return {
-            **listed,
-            "thickness": self.thickness,
-            "fidelity": self.fidelity,
-            "self_supervised": self.self_supervised,
-        }
 
 
 @dataclass(frozen=True)
@@ -71,33 +45,6 @@ class Outcome:
     is_skipped: bool = False
 
 
-def check_request(request: Request) -> None:
-    """Refuse what no scan could be upscaled by, once instead of for every scan.
-
-    Raises:
-        MedganError: an option makes no sense.
-    """
-    factor, spacing, thickness = request.factor, request.spacing, request.thickness
-    if factor is not None and spacing is not None:
-        raise MedganError(
-            f"both a factor {tuple(factor)} and a spacing {tuple(spacing)} are given", hint="Give one of them."
-        )
-    if factor is not None and not (len(factor) == 3 and all(math.isfinite(one) and one >= 1 for one in factor)):
-        raise MedganError(
-            f"the factor {tuple(factor)} is not three numbers of 1 or more", hint="Write for example --factor 1,1,2."
-        )
-    if spacing is not None and not (len(spacing) == 3 and all(math.isfinite(one) and one > 0 for one in spacing)):
-        raise MedganError(
-            f"the spacing {tuple(spacing)} is not three numbers above 0", hint="Write for example --spacing 1,1,1."
-        )
-    if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
-        raise MedganError(f"the slice thickness {thickness:g} is no length", hint="Give --thickness in mm, above 0.")
-    if not 0 <= request.fidelity <= 1:
-        raise MedganError(
-            f"the fidelity {request.fidelity:g} is out of range", hint="Give a number from 0 (texture) to 1 (fidelity)."
-        )
-
-
 def read_source(scan: Scan) -> Volume:
     """A scan with all its volumes, and what its sidecar says of its slices.
 
@@ -114,109 +61,6 @@ def read_source(scan: Scan) -> Volume:
     if not facts:
         return volume
     return replace(volume, metadata={**volume.metadata, **facts, "slice_thickness_source": SIDECAR})
-
-
-def upscaled(
-    source: Volume,
-    model: Model | None,
-    request: Request,
-    *,
-    name: str = "",
-    processes: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> Volume:
-    """A scan at a higher resolution, once it is known to be an image and the result to fit into memory.
-
-    Args:
-        source: as it was read.
-        model: None for physics alone.
-        request: what is asked for.
-        name: of the file without ending, if it may say that this is a label map.
-        processes: that do the same at the same time.
-        progress: called with (tiles done, tiles in all).
-
-    Raises:
-        MedganError: the scan, the request or the two together make no sense, or memory is too small.
-    """
-    return upscaled_with_maps(source, model, request, name=name, processes=processes, progress=progress)[0]
-
-
-def upscaled_with_maps(
-    source: Volume,
-    model: Model | None,
-    request: Request,
-    *,
-    name: str = "",
-    processes: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[Volume, dict[str, Volume]]:
-    """As `upscaled`, with those maps of uncertainty that are asked for and can only be made along with the result."""
-    from medgan.inference.inputs import require_image
-    from medgan.inference.memory import require_memory
-
-    require_image(source, name)
-    require_memory(
-        *memory_for(source, model, request),
-        processes=processes,
-        advice="Upscale its volumes one by one." if source.channels > 1 else "",
-    )
-    try:
-        return _made(source, model, request, progress)
-    except (MemoryError, RuntimeError) as error:
-        # torch says by a RuntimeError that a device, or the machine, has no more memory.
-        if not isinstance(error, MemoryError) and "allocate" not in str(error):
-            raise
-        raise MedganError(
-            f"memory ran out ({' '.join(str(error).split())[:120]})",
-            hint="Ask for a smaller factor or a coarser spacing, use fewer --jobs, or on a GPU try --device cpu.",
-        ) from error
-
-
-def _made(
-    source: Volume, model: Model | None, request: Request, progress: Callable[[int, int], None] | None
-) -> tuple[Volume, dict[str, Volume]]:
-    """The result by the way that is asked for, and the maps that came with it."""
-    from medgan.inference.uncertainty import upscale_with_maps
-    from medgan.inference.upscale import upscale
-    from medgan.workflows.self_supervised import self_supervised_upscale
-
-    options: dict[str, Any] = {
-        "factor": request.factor,
-        "spacing": request.spacing,
-        "thickness": request.thickness,
-        "fidelity": request.fidelity,
-        "progress": progress,
-    }
-    if request.self_supervised:
-        return self_supervised_upscale(source, model, **options), {}
-    if not request.uncertainty:
-        return upscale(source, model, **options), {}
-    made = upscale_with_maps(source, model, **options)
-    maps = {SPREAD: made.spread, UNCONFIRMED: made.unconfirmed}
-    return made.volume, {name: one for name, one in maps.items() if one is not None}
-
-
-def memory_for(source: Volume, model: Model | None, request: Request) -> tuple[Shape, int]:
-    """The voxels of the result, and the bytes that making it takes at its peak (`medgan.inference.memory.peak_bytes`).
-
-    Raises:
-        MedganError: the request does not go with the scan.
-    """
-    from medgan.inference.memory import footprint_of, peak_bytes
-    from medgan.inference.planning import high_shape_of
-    from medgan.workflows.self_supervised import new_model, shipped_recipe
-
-    if request.self_supervised and model is None:
-        model = new_model(shipped_recipe())
-    acquired = None if model is None else model.config["acquisition"]
-    high_shape = high_shape_of(source, acquired, request.factor, request.spacing)
-    # Two maps are as large as the result each.
-    channels = source.channels * (3 if request.uncertainty else 1)
-    if model is None:
-        return high_shape, peak_bytes(source.shape, high_shape, channels=channels)
-    footprint = footprint_of(model.network(fidelity=request.fidelity))
-    needed = peak_bytes(source.shape, high_shape, channels=channels, footprint=footprint)
-    return high_shape, needed
 
 
 @dataclass(frozen=True)
@@ -263,7 +107,49 @@ def upscale_one(
         processes: that do the same at the same time.
         progress: called with (tiles done, tiles in all).
     """
-    is_writing = False
+    begun = begin_one(scan, target, model, request, output)
+    if isinstance(begun, Outcome):
+        return begun
+    start = time.perf_counter()
+    try:
+        volume, maps = upscaled_with_maps(
+            begun.source, model, request, name=begun.stem, processes=processes, progress=progress
+        )
+    except MedganError as error:
+        return begun.failed(error)
+    return finish_one(begun, volume, maps, model, request, output, time.perf_counter() - start)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A scan that was read and is to be upscaled.
+
+    Args:
+        scan: as it was found.
+        target: where the result goes.
+        mark: of the result, if it gets one.
+        source: as it was read.
+    """
+
+    scan: Scan
+    target: Path
+    mark: Mark | None
+    source: Volume
+
+    @property
+    def stem(self) -> str:
+        """The name of a NIfTI file, without the folders that tell it from its namesakes; nothing for DICOM."""
+        from medgan.io.scans import nifti_stem
+
+        return nifti_stem(self.scan.path) if self.scan.slices is None else ""
+
+    def failed(self, error: MedganError, *, is_fatal: bool = False) -> Outcome:
+        """There is no result, because of this."""
+        return Outcome(self.target, error=blamed(error, self.scan.path), is_fatal=is_fatal)
+
+
+def begin_one(scan: Scan, target: Path, model: Model | None, request: Request, output: Output) -> Begun | Outcome:
+    """Read a scan, unless its result stands there already or cannot be; arguments as of `upscale_one`."""
     try:
         require_sources(output.wanted, scan, output.reference)
         mark = _mark(scan, target, model, request, output)
@@ -271,22 +157,44 @@ def upscale_one(
             return Outcome(target, ("stands there already, made from the same: skipped",), is_skipped=True)
         if output.wanted.must_be_new and not (mark is not None and mark.is_our_own()):
             new_folder(target)
-        source = read_source(scan)
-        start = time.perf_counter()
-        volume, maps = upscaled_with_maps(
-            source, model, request, name=_stem(scan), processes=processes, progress=progress
-        )
-        findings = looked_at(source, volume, maps, model, request, time.perf_counter() - start)
+        return Begun(scan, target, mark, read_source(scan))
+    except MedganError as error:
+        return Outcome(target, error=blamed(error, scan.path))
+
+
+def finish_one(
+    begun: Begun,
+    volume: Volume,
+    maps: Mapping[str, Volume],
+    model: Model | None,
+    request: Request,
+    output: Output,
+    seconds: float,
+) -> Outcome:
+    """Look at a result, write it and mark it as done.
+
+    Args:
+        begun: the scan.
+        volume: the result.
+        maps: those that were made with it.
+        model: see `upscale_one`, as are the other arguments.
+        request: see there.
+        output: see there.
+        seconds: what upscaling took.
+    """
+    source, is_writing = begun.source, False
+    try:
+        findings = looked_at(source, volume, maps, model, request, seconds)
         is_writing = True
-        origin = origin_of(scan, source, model, request, output.reference)
-        _write(volume, target, output.wanted, replace(origin, findings=findings.to_dict()), mark, findings.maps)
+        origin = origin_of(begun.scan, source, model, request, output.reference)
+        origin = replace(origin, findings=findings.to_dict())
+        _write(volume, begun.target, output.wanted, origin, begun.mark, findings.maps)
         if output.report is not None:
             write_upscale_report(output.report, source, volume, findings, model, request)
-        return Outcome(target, (*_notes(source, volume), *findings.warnings))
+        return Outcome(begun.target, (*_notes(source, volume), *findings.warnings))
     except MedganError as error:
         # What the system refuses to write here it would refuse the other scans too.
-        is_fatal = is_writing and isinstance(error.__cause__, OSError)
-        return Outcome(target, error=blamed(error, scan.path), is_fatal=is_fatal)
+        return begun.failed(error, is_fatal=is_writing and isinstance(error.__cause__, OSError))
 
 
 def origin_of(scan: Scan, source: Volume, model: Model | None, request: Request, reference: tuple[Path, ...]) -> Origin:
@@ -325,13 +233,6 @@ def _mark(scan: Scan, target: Path, model: Model | None, request: Request, outpu
         input=digest_of_files(files), model=model.sha256 if model else None, options=digest_of_values(deciding)
     )
     return Mark.of(target, output.folder, fingerprint)
-
-
-def _stem(scan: Scan) -> str:
-    """The name of a NIfTI file, without the folders that tell it from its namesakes; nothing for DICOM."""
-    from medgan.io.scans import nifti_stem
-
-    return nifti_stem(scan.path) if scan.slices is None else ""
 
 
 def _notes(source: Volume, volume: Volume) -> tuple[str, ...]:

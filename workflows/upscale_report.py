@@ -13,20 +13,13 @@ if TYPE_CHECKING:
     from medgan.inference.model import Model
     from medgan.report.html import Block, Cell
     from medgan.volume import Volume
-    from medgan.workflows.upscale_one import Request
+    from medgan.workflows.upscale_request import Request
 
 NOTICE = "For research; not for diagnosis."
 
 _AXES = ("Right to left", "Front to back", "Head to foot")
 _COLUMN_INCHES = 4.4
 _CARD_CHARACTERS = 700
-_PROFILES = {
-    "gaussian": "Gaussian",
-    "rectangular": "rectangular",
-    "shinnar_le_roux": "Shinnar-Le Roux pulse",
-    "measured": "measured",
-    "band_limit": "limited band",
-}
 _MAP_TITLES = {SPREAD: "Spread of the network's answers", UNCONFIRMED: "What the data cannot confirm"}
 _MAP_TEXTS = {
     SPREAD: (
@@ -154,6 +147,7 @@ def _check(checks: tuple[OutputCheck, ...]) -> list[Block]:
 
 def _assumptions(findings: Findings) -> list[Block]:
     """What was taken for granted of the scanner."""
+    from medgan.inference.slice_profile import PROFILE_WORDS
     from medgan.report.html import Heading, Table, Text
 
     acquisition, slices = findings.acquisition, findings.plan.slices
@@ -166,14 +160,15 @@ def _assumptions(findings: Findings) -> list[Block]:
                 name,
                 "kept" if is_kept else f"{acquisition.factor[axis]:.3g} times more voxels",
                 "–" if thick is None else f"{thick:.3g} mm",
-                "–" if is_kept else _PROFILES[acquisition.profile[axis]],
+                "–" if is_kept else PROFILE_WORDS[acquisition.profile[axis]],
             ]
         )
     sentence = str(slices)
     return [
         Heading("What was assumed"),
         Text(
-            f"{sentence[0].upper()}{sentence[1:]}. A wrong thickness sharpens too much or too little: see --thickness."
+            f"{sentence[0].upper()}{sentence[1:]}. A wrong thickness or profile sharpens too much or too little: see "
+            "--thickness and --profile."
         ),
         Table(["Axis", "Upscaling", "Extent of a sample", "Profile"], rows),
     ]

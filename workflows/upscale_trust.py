@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from medgan.inference.model import Model
     from medgan.inference.planning import Plan
     from medgan.volume import Volume
-    from medgan.workflows.upscale_one import Request
+    from medgan.workflows.upscale_request import Request
 
 SPREAD, UNCONFIRMED = "spread", "unconfirmed"
 _NOTICE = "Made by software for research; not for diagnosis."
@@ -111,12 +111,14 @@ def _assumed(source: Volume, model: Model | None, request: Request) -> tuple[Vol
     """The scan in RAS, and what was assumed of it when it was upscaled."""
     from medgan.inference.upscale import acquisition_of, prepared
 
-    scan, plan = prepared(source, model, factor=request.factor, spacing=request.spacing, thickness=request.thickness)
+    scan, plan = prepared(source, model, **request.of_plan())
     if request.self_supervised and plan.high_shape != scan.shape:
         from medgan.workflows.self_supervised import course_of, with_estimated_thickness
 
         scan = with_estimated_thickness(scan, plan, course_of(scan, plan))
-        scan, plan = prepared(scan, model, spacing=plan.high_spacing, thickness=request.thickness)
+        # The plan's profile has been turned with the scan.
+        profile = plan.slices.profile
+        scan, plan = prepared(scan, model, spacing=plan.high_spacing, thickness=request.thickness, profile=profile)
     return scan, plan, acquisition_of(replace(plan, order=(0, 1, 2)), scan.shape, model)
 
 

@@ -58,6 +58,14 @@ def upscale(
     thickness: Annotated[
         float | None, typer.Option(help="Slice thickness in mm, instead of what the header or the JSON sidecar says.")
     ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="Slice profile: gaussian, rectangular, shinnar_le_roux, or the file of a measured one, with a "
+            "position in mm and a sensitivity per line.  [default: gaussian]",
+            show_default=False,
+        ),
+    ] = None,
     self_supervised: Annotated[
         bool,
         typer.Option("--self-supervised", help="Tune the model on each scan's own planes first; takes minutes."),
@@ -94,6 +102,7 @@ def upscale(
             factor=numbers(factor, "--factor"),
             spacing=numbers(spacing, "--spacing"),
             thickness=thickness,
+            profile=profile,
             fidelity=fidelity,
             self_supervised=self_supervised,
             uncertainty=uncertainty,

@@ -1,4 +1,4 @@
-"""Scans that cannot or must not be upscaled: not finite, constant, or no images but labels."""
+"""Scans that cannot or must not be worked on: not finite, constant, or no images but labels."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ _LABEL_NAME = re.compile(r"(^|[_.-])(dseg|mask|aseg|aparc|labels?|seg|segmentati
 # this share are equal. Segmentations have shares of 0.99, parcellations of some hundred labels above 0.7; scans, even
 # those of 8 bits, stay below 0.25.
 _MOST_LABELS, _FLAT = 512, 0.7
+_UPSCALED = (
+    "Upscale the scan that it was drawn on, and bring labels onto the new grid by nearest neighbour. "
+    "If it is a phantom of flat regions, use `medgan.inference.upscale.upscale` from Python."
+)
 
 
 def require_finite(volume: Volume) -> None:
@@ -35,12 +39,14 @@ def require_finite(volume: Volume) -> None:
         )
 
 
-def require_image(volume: Volume, name: str = "") -> None:
-    """Refuse what holds no image to make sharper.
+def require_image(volume: Volume, name: str = "", *, nothing: str = "make sharper", advice: str = _UPSCALED) -> None:
+    """Refuse what holds no image.
 
     Args:
         volume: as it was read.
         name: of the file without ending; BIDS says by it that an image is a segmentation or a mask.
+        nothing: what there is nothing of in a constant volume, as a verb.
+        advice: what to do with a label map.
 
     Raises:
         MedganError: all voxels are equal, or the voxels are labels.
@@ -48,15 +54,14 @@ def require_image(volume: Volume, name: str = "") -> None:
     first = volume.data.flat[0]
     if (volume.data == first).all():
         raise MedganError(
-            f"every voxel is {first:g}: there is nothing to make sharper",
+            f"every voxel is {first:g}: there is nothing to {nothing}",
             hint="Look at the scan with `medgan inspect`; it may be empty or the wrong file.",
         )
     why = _why_labels(volume, name)
     if why is not None:
         raise MedganError(
             f"this is a label map ({why}), and values between two labels mean nothing",
-            hint="Upscale the scan that it was drawn on, and bring labels onto the new grid by nearest neighbour. "
-            "If it is a phantom of flat regions, use `medgan.inference.upscale.upscale` from Python.",
+            hint=advice,
         )
 
 

@@ -73,6 +73,13 @@ def tile_for(shape: Sequence[int], footprint: Footprint, *, memory: float = _TIL
     return tile[0], tile[1], tile[2]
 
 
+def most_together(shape: Sequence[int], footprint: Footprint, *, memory: float = _TILE_MEMORY) -> int:
+    """How many volumes of one shape may pass through the network side by side, tile by tile, so that their feature
+    volumes stay within `memory` bytes; at least 1.
+    """
+    return max(1, int(memory // footprint.of_tile(tile_for(shape, footprint, memory=memory), shape)))
+
+
 def peak_bytes(
     low_shape: Sequence[int],
     high_shape: Sequence[int],

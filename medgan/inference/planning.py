@@ -12,6 +12,7 @@ import numpy as np
 
 from medgan.errors import MedganError
 from medgan.geometry import Shape, Spacing
+from medgan.inference.slice_profile import GAUSSIAN, AssumedProfile
 from medgan.volume import Volume
 
 # What an isotropic scan gets when neither the caller nor the model says more.
@@ -26,7 +27,7 @@ _SAME_SPACING = 1.01
 # By so much may a sidecar's distance of slices differ from the image's: both are rounded, by different hands.
 _SAME_DISTANCE = 0.05
 
-GIVEN, HEADER, SIDECAR, ASSUMED = "given", "header", "sidecar", "assumed"
+GIVEN, HEADER, SIDECAR, PROFILE, ASSUMED = "given", "header", "sidecar", "profile", "assumed"
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,16 @@ class Slices:
         axis: array axis along which slices follow each other.
         spacing: mm between slice centres.
         thickness: of a slice in mm (FWHM of its profile).
-        source: `GIVEN` by the caller, from the `HEADER` (DICOM 0018,0050), from the `SIDECAR` (SliceThickness), or
-            `ASSUMED`.
+        source: `GIVEN` by the caller, from the `HEADER` (DICOM 0018,0050), from the `SIDECAR` (SliceThickness), by the
+            measured `PROFILE`, or `ASSUMED`.
+        profile: of a slice.
     """
 
     axis: int
     spacing: float
     thickness: float
     source: str
+    profile: AssumedProfile
 
     @property
     def gap(self) -> float:
@@ -54,12 +57,12 @@ class Slices:
     def __str__(self) -> str:
         """One phrase for the history of a scan."""
         if self.source == ASSUMED:
-            return f"slice thickness unknown: touching slices of {self.spacing:.4g} mm assumed"
+            return f"slice thickness unknown: touching slices of {self.spacing:.4g} mm assumed, {self.profile}"
         apart = "touching"
         if abs(self.gap) > 0.01 * self.spacing:
             apart = f"{abs(self.gap):.3g} mm {'apart' if self.gap > 0 else 'overlapping'}"
         source = "as asked for" if self.source == GIVEN else f"by the {self.source}"
-        return f"slices {self.thickness:.4g} mm thick every {self.spacing:.4g} mm, {apart}, {source}"
+        return f"slices {self.thickness:.4g} mm thick ({self.profile}) every {self.spacing:.4g} mm, {apart}, {source}"
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def planned(
     spacing: Sequence[float] | None,
     thickness: float | None,
     slice_axis: int | None = None,
+    profile: AssumedProfile | None = None,
 ) -> Plan:
     """Grids, thickness and axis order for a RAS scan.
 
@@ -92,6 +96,7 @@ def planned(
         spacing: the wanted spacing in mm along R, A, S instead.
         thickness: see `slices_of`.
         slice_axis: see `slices_of`.
+        profile: of the slices; what the model was trained for, or else a Gaussian, when None.
 
     Raises:
         MedganError: the request makes no sense for this scan.
@@ -100,7 +105,8 @@ def planned(
     shape, high_shape = scan.shape, high_shape_of(scan, trained, factor, spacing)
     _require_neighbours(shape, high_shape)
     x, y, z = (step * n / many for step, n, many in zip(scan.spacing, shape, high_shape, strict=True))
-    slices = slices_of(scan, thickness, slice_axis)
+    usual = AssumedProfile(str((trained or {}).get("profile", "gaussian")))
+    slices = slices_of(scan, thickness, slice_axis, usual if profile is None else profile)
     lengths = list(scan.spacing)
     lengths[slices.axis] = slices.thickness
     learned = (trained or {}).get("factor")
@@ -122,15 +128,21 @@ def slice_axis_of(scan: Volume) -> int:
     return max(axis for axis in range(3) if scan.spacing[axis] * _SAME_SPACING >= max(scan.spacing))
 
 
-def slices_of(scan: Volume, thickness: float | None = None, axis: int | None = None) -> Slices:
+def slices_of(
+    scan: Volume,
+    thickness: float | None = None,
+    axis: int | None = None,
+    profile: AssumedProfile = GAUSSIAN,
+) -> Slices:
     """How thick the slices are, as far as anyone knows.
 
     Args:
         scan: in any orientation. Its `metadata` may hold `slice_thickness` in mm (0 means that nobody knows) and
             `slice_thickness_source`, `SIDECAR` if it was a sidecar that said so: then `spacing_between_slices`, if it
             is there, must fit the voxels.
-        thickness: in mm, instead of what the file said.
+        thickness: in mm, instead of what the file or a measured profile said.
         axis: the slice axis; `slice_axis_of` finds it when None.
+        profile: of a slice. A measured one says how thick slices are (FWHM), and is stretched to `thickness`.
 
     Raises:
         MedganError: the thickness is no length, far more than the distance of the slices, or more than the field of
@@ -138,25 +150,40 @@ def slices_of(scan: Volume, thickness: float | None = None, axis: int | None = N
     """
     axis = slice_axis_of(scan) if axis is None else axis
     spacing = scan.spacing[axis]
-    stated = scan.metadata.get("slice_thickness") or None
-    if thickness is None and stated is None:
-        return Slices(axis, spacing, spacing, ASSUMED)
-    source = GIVEN if thickness is not None else str(scan.metadata.get("slice_thickness_source", HEADER))
-    value = float(stated if thickness is None else thickness)  # type: ignore[arg-type]
+    value, source = _stated_thickness(scan, thickness, profile)
+    if value is None:
+        return Slices(axis, spacing, spacing, ASSUMED, profile)
     if source == SIDECAR:
         _require_same_slices(scan, value, spacing)
     blame = "" if source == GIVEN else f", which the {source} says,"
     hint = "Give the true one by --thickness, in mm."
+    file = profile.file if source == PROFILE else None
     extent = spacing * scan.shape[axis]
     if value > max(extent, spacing) * _SAME_SPACING and math.isfinite(value):
         raise MedganError(
-            f"a slice thickness of {value:g} mm{blame} is more than the field of view of {extent:.4g} mm", hint=hint
+            f"a slice thickness of {value:.6g} mm{blame} is more than the field of view of {extent:.4g} mm",
+            file=file,
+            hint=hint,
         )
     if not 0 < value <= _MOST_OVERLAP * spacing * _SAME_SPACING:
         raise MedganError(
-            f"a slice thickness of {value} mm{blame} does not go with slices every {spacing:.3g} mm", hint=hint
+            f"a slice thickness of {value} mm{blame} does not go with slices every {spacing:.3g} mm",
+            file=file,
+            hint=hint,
         )
-    return Slices(axis, spacing, value, source)
+    return Slices(axis, spacing, value, source, profile)
+
+
+def _stated_thickness(scan: Volume, thickness: float | None, profile: AssumedProfile) -> tuple[float | None, str]:
+    """How thick somebody says that the slices are, and who; None if nobody does."""
+    if thickness is not None:
+        return float(thickness), GIVEN
+    if profile.measured is not None:
+        return profile.measured.fwhm_mm, PROFILE
+    stated = scan.metadata.get("slice_thickness") or None
+    if stated is None:
+        return None, ASSUMED
+    return float(stated), str(scan.metadata.get("slice_thickness_source", HEADER))
 
 
 def _require_same_slices(scan: Volume, thickness: float, spacing: float) -> None:

@@ -6,7 +6,7 @@ An MLflow pyfunc usually pickles a Python object. Here it names this module inst
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,25 +27,26 @@ class ServedModel:
     """What `mlflow.pyfunc.load_model` wraps.
 
     Args:
-        model: a loaded model of either task.
+        model: a loaded model of any task.
     """
 
     def __init__(self, model: Model) -> None:
         self.model = model
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
-        """Upscale scans or draw synthetic ones, by the model's task.
+        """Upscale scans, translate them or draw synthetic ones, by the model's task.
 
         Args:
-            model_input: for super-resolution a path, an array (X, Y, Z) or (C, X, Y, Z) in the scan's own units,
-                a list of such, or a data frame with the column `path`. For synthesis a number of scans, or a data
-                frame with the column `n` and, if wanted, `seed`.
+            model_input: for super-resolution and translation a path, an array (X, Y, Z) or (C, X, Y, Z) in the scan's
+                own units, a list of such, or a data frame with the column `path`. For synthesis a number of scans, or
+                a data frame with the column `n` and, if wanted, `seed`.
             params: for super-resolution `factor` (three numbers), `spacing` (mm), `fidelity` (0..1), and
-                `voxel_size`, the mm of given arrays (1 by default). For synthesis `seed` and `truncation`.
+                `voxel_size`, the mm of given arrays (1 by default). For translation `reverse` and `voxel_size` (that of
+                the training by default). For synthesis `seed` and `truncation`.
 
         Returns:
-            Super-resolution: float32 (X, Y, Z), or (C, X, Y, Z) for several channels; a list of them for a list or
-            a data frame. Synthesis: float32 (N, X, Y, Z).
+            Super-resolution and translation: float32 (X, Y, Z), or (C, X, Y, Z) for several channels; a list of them
+            for a list or a data frame. Synthesis: float32 (N, X, Y, Z).
 
         Raises:
             MedganError: the input is none of these, or a file cannot be read.
@@ -53,6 +54,8 @@ class ServedModel:
         chosen = {name: value for name, value in (params or {}).items() if not _is_empty(value)}
         if self.model.task == "synthesis":
             return self._synthesised(model_input, chosen)
+        if self.model.task == "translation":
+            return self._translated(model_input, chosen)
         return self._upscaled(model_input, chosen)
 
     def _synthesised(self, model_input: Any, params: dict[str, Any]) -> Array:
@@ -78,11 +81,18 @@ class ServedModel:
         def one(scan: Any) -> Array:
             return _voxels(upscale(_as_volume(scan, voxel_size), self.model, **options))
 
-        if hasattr(model_input, "columns"):
-            return [one(path) for path in _column(model_input, "path")]
-        if isinstance(model_input, (list, tuple)):
-            return [one(scan) for scan in model_input]
-        return one(model_input)
+        return _each(model_input, one)
+
+    def _translated(self, model_input: Any, params: dict[str, Any]) -> Any:
+        from medgan.inference.translate import translate
+
+        voxel_size = _triple(params.get("voxel_size", self.model.config["spacing"]), "voxel_size")
+        reverse = bool(params.get("reverse", False))
+
+        def one(scan: Any) -> Array:
+            return _voxels(translate(_as_volume(scan, voxel_size), self.model, reverse=reverse))
+
+        return _each(model_input, one)
 
 
 def _load_pyfunc(data_path: str, model_config: Mapping[str, Any] | None = None) -> ServedModel:
@@ -90,6 +100,15 @@ def _load_pyfunc(data_path: str, model_config: Mapping[str, Any] | None = None) 
     from medgan.inference.model import load_model
 
     return ServedModel(load_model(Path(data_path), device=str((model_config or {}).get("device", "cpu"))))
+
+
+def _each(model_input: Any, one: Callable[[Any], Array]) -> Any:
+    """One answer for a scan, a list of them for a list or for the paths of a data frame."""
+    if hasattr(model_input, "columns"):
+        return [one(path) for path in _column(model_input, "path")]
+    if isinstance(model_input, (list, tuple)):
+        return [one(scan) for scan in model_input]
+    return one(model_input)
 
 
 def _requests(model_input: Any, default_seed: int) -> list[tuple[int, int]]:

@@ -27,6 +27,7 @@ from medgan.geometry import Shape
 from medgan.inference.inputs import require_finite
 from medgan.inference.model import Model
 from medgan.inference.planning import Plan
+from medgan.inference.slice_profile import AssumedProfile
 from medgan.inference.upscale import (
     acquisition_of,
     described,
@@ -70,6 +71,8 @@ class View:
 
     def plan(self, plan: Plan) -> Plan:
         """The plan of a scan that looks this way."""
+        if plan.slices.axis in self.flips:
+            plan = replace(plan, slices=replace(plan.slices, profile=plan.slices.profile.mirrored()))
         if self.swap is None:
             return plan
         return replace(
@@ -103,6 +106,7 @@ def upscale_with_maps(
     factor: Sequence[float] | None = None,
     spacing: Sequence[float] | None = None,
     thickness: float | None = None,
+    profile: AssumedProfile | None = None,
     fidelity: float = 1.0,
     average: bool = False,
     tile: Shape | None = None,
@@ -119,6 +123,7 @@ def upscale_with_maps(
         factor: see there.
         spacing: see there.
         thickness: see there.
+        profile: see there.
         fidelity: see there.
         average: make the mean of the views the result, which is closer to the truth in the mean square and smoother;
             texture, at a fidelity below 1, does not survive it. The mean explains the measured scan as well as each
@@ -130,7 +135,7 @@ def upscale_with_maps(
         MedganError: as `medgan.inference.upscale.upscale`.
     """
     require_finite(volume)
-    scan, plan = prepared(volume, model, factor=factor, spacing=spacing, thickness=thickness)
+    scan, plan = prepared(volume, model, factor=factor, spacing=spacing, thickness=thickness, profile=profile)
     if plan.high_shape == scan.shape:
         zeros = np.zeros(volume.data.shape, np.float32)
         spread = None if model is None else _map(volume, zeros, SPREAD_STEP)

@@ -17,6 +17,7 @@ from medgan.inference.inputs import require_finite
 from medgan.inference.memory import footprint_of, tile_for
 from medgan.inference.model import Model
 from medgan.inference.planning import Plan, planned, slice_axis_of
+from medgan.inference.slice_profile import AssumedProfile
 from medgan.inference.tiling import apply_tiled
 from medgan.networks.conditioned import ConditionedNetwork, Informed
 from medgan.volume import Volume
@@ -36,6 +37,7 @@ def upscale(
     factor: Sequence[float] | None = None,
     spacing: Sequence[float] | None = None,
     thickness: float | None = None,
+    profile: AssumedProfile | None = None,
     fidelity: float = 1.0,
     tile: Shape | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -50,6 +52,8 @@ def upscale(
             the finest one, and an isotropic scan gets the factor that the model was trained for.
         thickness: slice thickness in mm; what the file said when None, else that slices touch. See
             `medgan.inference.planning.slices_of`.
+        profile: what a slice sees at each distance from its centre; a Gaussian when None, unless the model was trained
+            for another. Other axes are not touched by it.
         fidelity: see `Model.network`.
         tile: voxels that the network sees at once, halo apart; as many as take little more than 1 GiB when None.
         progress: called with (tiles done, tiles in all).
@@ -62,7 +66,7 @@ def upscale(
         MedganError: voxels are not finite, or factor, spacing, thickness or fidelity make no sense.
     """
     require_finite(volume)
-    scan, plan = prepared(volume, model, factor=factor, spacing=spacing, thickness=thickness)
+    scan, plan = prepared(volume, model, factor=factor, spacing=spacing, thickness=thickness, profile=profile)
     if plan.high_shape == scan.shape:
         return unchanged(volume)
     data = np.empty((scan.channels, *plan.high_shape), np.float32)
@@ -78,8 +82,12 @@ def prepared(
     factor: Sequence[float] | None = None,
     spacing: Sequence[float] | None = None,
     thickness: float | None = None,
+    profile: AssumedProfile | None = None,
 ) -> tuple[Volume, Plan]:
-    """The scan turned to RAS, and what upscaling it comes to; arguments and errors as in `upscale`."""
+    """The scan turned to RAS, and what upscaling it comes to; arguments and errors as in `upscale`.
+
+    The plan's profile is that of the turned scan: mirrored if turning counts the slices from their other end.
+    """
     orientation = volume.orientation
     # Numbers that the caller gave per array axis follow their axis into RAS.
     axes = [next(i for i, letter in enumerate(orientation) if letter in pair) for pair in ("RL", "AP", "SI")]
@@ -88,7 +96,10 @@ def prepared(
         factor = [factor[axis] for axis in axes]
     if spacing is not None and len(spacing) == 3:
         spacing = [spacing[axis] for axis in axes]
-    return scan, planned(scan, _trained(model), factor, spacing, thickness, axes.index(slice_axis_of(volume)))
+    slice_axis = slice_axis_of(volume)
+    if profile is not None and orientation[slice_axis] in "LPI":
+        profile = profile.mirrored()
+    return scan, planned(scan, _trained(model), factor, spacing, thickness, axes.index(slice_axis), profile)
 
 
 def unchanged(volume: Volume) -> Volume:
@@ -117,16 +128,20 @@ def acquisition_of(plan: Plan, low_shape: Shape, model: Model | None) -> Acquisi
     Args:
         plan: of the upscaling.
         low_shape: voxels of the scan in the plan's order of axes.
-        model: None without learning; else the acquisition is the one that it was trained for.
+        model: None without learning; else the acquisition is the one that it was trained for, but for the slices'
+            profile and thickness, which are the plan's.
     """
     trained = _trained(model) or {}
+    profiles = [trained.get("profile", "gaussian")] * 3
+    profiles[plan.slices.axis] = plan.slices.profile.name
     return Acquisition.between(
         _permuted(plan.high_shape, plan.order),
         low_shape,
         high_spacing=_permuted(plan.high_spacing, plan.order),
         thickness=_permuted(plan.thickness, plan.order),
-        profile=trained.get("profile", "gaussian"),
+        profile=_permuted(profiles, plan.order),
         regularisation=trained.get("regularisation"),
+        measured=plan.slices.profile.measured,
     )
 
 
@@ -139,12 +154,59 @@ def restored_channel(
     progress: Callable[[int, int], None] | None,
 ) -> NDArray[np.float32]:
     """One channel of a RAS scan (X, Y, Z) at the plan's resolution, in the scan's units."""
-    low, scale = intensity_range(voxels)
-    normalised = (voxels.astype(np.float32, copy=False) - np.float32(low)) / np.float32(scale)
-    observed = torch.from_numpy(np.ascontiguousarray(normalised.transpose(plan.order)))[None, None]
-    restored = _restored(observed, plan, model, fidelity, tile, progress)
-    back = restored[0, 0].cpu().numpy().transpose(tuple(np.argsort(plan.order)))
-    return np.asarray(back * np.float32(scale) + np.float32(low), dtype=np.float32)
+    return restored_batch([voxels], [plan], model, fidelity, tile, progress)[0]
+
+
+def restored_batch(
+    channels: Sequence[NDArray[Any]],
+    plans: Sequence[Plan],
+    model: Model | None,
+    fidelity: float = 1.0,
+    tile: Shape | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[NDArray[np.float32]]:
+    """Channels of several RAS scans, tile by tile all in one batch; each comes out as it would alone, to rounding.
+
+    Args:
+        channels: (X, Y, Z) each, in their own units.
+        plans: one for each; the results must have one shape in the plans' orders of axes. Spacings, factors and slices
+            may differ.
+        model: see `upscale`, as are the other arguments.
+        fidelity: see there.
+        tile: see there; its memory counts once for every channel.
+        progress: see there.
+
+    Raises:
+        ValueError: the results would differ in shape.
+    """
+    if len({_permuted(plan.high_shape, plan.order) for plan in plans}) > 1:
+        raise ValueError("volumes of several shapes cannot share a batch")
+    ranges = [intensity_range(voxels) for voxels in channels]
+    observed = [
+        _observed(voxels, low, length, plan.order)
+        for voxels, (low, length), plan in zip(channels, ranges, plans, strict=True)
+    ]
+    acquisitions = [
+        acquisition_of(plan, (one.shape[2], one.shape[3], one.shape[4]), model)
+        for plan, one in zip(plans, observed, strict=True)
+    ]
+    restored = _restored(observed, acquisitions, model, fidelity, tile, progress)
+    return [
+        _in_units(one, low, length, plan.order)
+        for one, (low, length), plan in zip(restored, ranges, plans, strict=True)
+    ]
+
+
+def _observed(voxels: NDArray[Any], low: float, length: float, order: Sequence[int]) -> torch.Tensor:
+    """What networks see of a channel (X, Y, Z): (1, 1, ...) with its axes in this order."""
+    normalised = (voxels.astype(np.float32, copy=False) - np.float32(low)) / np.float32(length)
+    return torch.from_numpy(np.ascontiguousarray(normalised.transpose(order)))[None, None]
+
+
+def _in_units(restored: torch.Tensor, low: float, length: float, order: Sequence[int]) -> NDArray[np.float32]:
+    """The inverse of `_observed` on another grid."""
+    back = restored[0, 0].cpu().numpy().transpose(tuple(np.argsort(order)))
+    return np.asarray(back * np.float32(length) + np.float32(low), dtype=np.float32)
 
 
 def intensity_range(voxels: NDArray[Any]) -> tuple[float, float]:
@@ -156,33 +218,41 @@ def intensity_range(voxels: NDArray[Any]) -> tuple[float, float]:
 
 
 def _restored(
-    observed: torch.Tensor,
-    plan: Plan,
+    observed: Sequence[torch.Tensor],
+    acquisitions: Sequence[Acquisition],
     model: Model | None,
     fidelity: float,
     tile: Shape | None,
     progress: Callable[[int, int], None] | None,
-) -> torch.Tensor:
-    """Normalised low-resolution voxels (1, 1, ...) in the network's axis order to high-resolution ones."""
-    low_shape: Shape = (observed.shape[2], observed.shape[3], observed.shape[4])
-    acquisition = acquisition_of(plan, low_shape, model)
+) -> list[torch.Tensor]:
+    """Normalised low-resolution voxels (1, 1, ...) in the network's axis order to high-resolution ones of one shape."""
     if model is None:
-        return acquisition.inverse(observed)
+        return [acquisition.inverse(one) for one, acquisition in zip(observed, acquisitions, strict=True)]
     network = model.network(fidelity=fidelity)
     if isinstance(network, ConditionedNetwork):
-        network = Informed(network, condition(acquisition))
-    start = acquisition.inverse(observed.to(model.device))
-    restored = apply_tiled(
+        network = Informed(network, *map(condition, acquisitions))
+    starts = [
+        acquisition.inverse(one.to(model.device)) for one, acquisition in zip(observed, acquisitions, strict=True)
+    ]
+    answers = apply_tiled(
         network,
-        start,
-        tile=tile or tile_for(acquisition.high_shape, footprint_of(network)),
+        starts[0] if len(starts) == 1 else torch.cat(starts),
+        tile=tile or tile_for(acquisitions[0].high_shape, footprint_of(network)),
         halo=network.receptive_field,  # type: ignore[arg-type]
         multiple=network.multiple,  # type: ignore[arg-type]
         progress=progress,
     )
-    # Only what the scan could not show is the network's to say: the result must explain what was measured.
-    start = start.cpu()
-    residual = restored - start
+    return [
+        _explaining(start.cpu(), answer[None], acquisition)
+        for start, answer, acquisition in zip(starts, answers, acquisitions, strict=True)
+    ]
+
+
+def _explaining(start: torch.Tensor, answer: torch.Tensor, acquisition: Acquisition) -> torch.Tensor:
+    """A network's answer without what contradicts the measured scan: only what the scan could not show is the
+    network's to say.
+    """
+    residual = answer - start
     return start + residual - acquisition.inverse(acquisition.forward(residual))
 
 

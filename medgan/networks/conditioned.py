@@ -146,13 +146,13 @@ class Informed(nn.Module):
 
     Args:
         network: the network.
-        numbers: those that describe the acquisition of every volume.
+        numbers: those that describe the acquisition: of every volume, or of each volume of a batch in turn.
     """
 
-    def __init__(self, network: ConditionedNetwork, numbers: tuple[float, ...]) -> None:
+    def __init__(self, network: ConditionedNetwork, *numbers: tuple[float, ...]) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("numbers", torch.tensor([numbers], dtype=torch.float32), persistent=False)
+        self.register_buffer("numbers", torch.tensor(numbers, dtype=torch.float32), persistent=False)
 
     @property
     def multiple(self) -> int:

@@ -6,7 +6,7 @@ the two together.
 
 from __future__ import annotations
 
-from medgan.node.service import Node
+from medgan.node.service import Made, Node
 from medgan.node.settings import NodeSettings, Peer
 
-__all__ = ["Node", "NodeSettings", "Peer"]
+__all__ = ["Made", "Node", "NodeSettings", "Peer"]

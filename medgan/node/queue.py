@@ -5,7 +5,8 @@
     derived/TIME-SERIES/derived/**            waiting to be sent
     sent/TIME-SERIES                          sent; about to be removed
     refused/TIME-SERIES/reason.txt            could not be derived or delivered; kept for a person to look at
-    records/SERIES.json                       hashes of the instances that were derived, kept for a month
+    records/SERIES.json                       hashes of the instances that were derived, and warnings about what was
+                                              made of them, kept for a month
 
 SERIES is a short hash of the SeriesInstanceUID, TIME when the series was complete. The process may die at any point:
 what the sender was told is stored is on the disk, and every step done twice gives what it gives once.
@@ -21,7 +22,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -196,19 +197,22 @@ class SeriesQueue:
         now = {file.stem for file in entry.instances}
         return len(now - before), len(before - now)
 
-    def derived(self, entry: Entry, reason: str | None = None) -> Entry:
+    def derived(self, entry: Entry, reason: str | None = None, warnings: Sequence[str] = ()) -> Entry:
         """Move a series whose results are written to those that wait to be sent.
 
         Args:
             entry: from `take`.
             reason: why parts of it were refused, if any were; the series is kept for that when it is sent.
+            warnings: what was found wrong with the results, for the record, which outlives the series; nothing of a
+                patient may be in them.
         """
         for path in (*entry.results, entry.folder / RESULT, entry.folder):
             _sync(path)
         with self._lock:
             if reason is not None:
                 write_text(entry.folder / REASON, reason)
-            record = {"instances": sorted(file.stem for file in entry.instances)}
+            instances = sorted(file.stem for file in entry.instances)
+            record = {"instances": instances, "warnings": list(warnings)}
             write_text(self._record(entry), json.dumps(record))
             self._busy.discard(entry.folder.name)
             return self._moved(entry, DERIVED)

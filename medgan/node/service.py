@@ -6,7 +6,7 @@ import errno
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -39,16 +39,27 @@ class StoppedError(Exception):
     """Deriving was broken off because the node is to stop."""
 
 
+@dataclass(frozen=True)
+class Made:
+    """What became of a series.
+
+    Args:
+        refusals: why parts of it were refused, one sentence each, for the eyes of those who may see the series.
+        warnings: what was found wrong with the results, one sentence each; they go into the log and the record, so
+            nothing of a patient may be in them.
+    """
+
+    refusals: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 class Derive(Protocol):
     """What the node does to a series."""
 
-    def __call__(self, instances: Path, target: Path, should_stop: Callable[[], bool]) -> Sequence[str]:
+    def __call__(self, instances: Path, target: Path, should_stop: Callable[[], bool]) -> Made:
         """Write what is made of the DICOM files in the folder `instances` into the folder `target`.
 
         The same instances must give the same SOPInstanceUIDs, because a series may be derived again after a crash.
-
-        Returns:
-            Why parts of the series were refused, one sentence each; empty if nothing was.
 
         Raises:
             MedganError: nothing could be made of them.
@@ -213,7 +224,7 @@ class Node:
         try:
             with atomic_path(entry.folder / RESULT) as target:
                 target.mkdir()
-                refused = self._derive(entry.folder / INSTANCES, target, self._stop.is_set)
+                made = self._derive(entry.folder / INSTANCES, target, self._stop.is_set)
         except StoppedError:
             raise
         except Exception as error:
@@ -223,10 +234,12 @@ class Node:
             self._refuse(queue, entry, defect or str(error))
             return
         if not entry.results:
-            self._refuse(queue, entry, "\n".join(refused) or "Nothing could be made of it.")
+            self._refuse(queue, entry, "\n".join(made.refusals) or "Nothing could be made of it.")
             return
-        done = queue.derived(entry, "\n".join(refused) if refused else None)
-        partly = f", {len(refused)} parts refused" if refused else ""
+        done = queue.derived(entry, "\n".join(made.refusals) if made.refusals else None, made.warnings)
+        for warning in made.warnings:
+            self._say(f"series {entry.series}: WARNING, {warning}")
+        partly = f", {len(made.refusals)} parts refused" if made.refusals else ""
         took = time.monotonic() - started
         self._say(f"series {entry.series}: derived in {took:.1f} s, {len(done.results)} instances{partly}")
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from medgan.acquisition import Acquisition
+from medgan.acquisition import Acquisition, SliceProfile
 from medgan.acquisition.batched import batch_of
 from medgan.acquisition.condition import condition
 from medgan.acquisition.operators import axis_matrix
@@ -52,6 +52,7 @@ class Lesson:
         factor: wanted voxels per slice.
         thickness: of a slice, in wanted voxels.
         profile: of a slice, one of `medgan.acquisition.PROFILES`.
+        measured: the shape of a "measured" profile.
         noise: standard deviation of the noise in the scan, for each channel, normalised.
         regularisation: of the inverse; the measured default when None.
     """
@@ -64,6 +65,7 @@ class Lesson:
     profile: str = "gaussian"
     noise: tuple[float, ...] = (0.0,)
     regularisation: float | None = None
+    measured: SliceProfile | None = None
 
     def __post_init__(self) -> None:
         if not self.sharp_axes or self.slice_axis in self.sharp_axes or len(self.noise) != len(self.volumes):
@@ -83,6 +85,7 @@ class Lesson:
             thickness=(1.0, 1.0, self.thickness),
             profile=("gaussian", "gaussian", self.profile),
             regularisation=self.regularisation,
+            measured=self.measured,
         )
 
 

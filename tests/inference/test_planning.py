@@ -123,7 +123,7 @@ def test_facts_of_the_old_slices_are_not_said_of_the_new_ones() -> None:
     scan = _scan((6, 6, 6), (1, 1, 4), slice_thickness=3.0, spacing_between_slices=4.0, modality="MR")
     sharper = upscale(scan)
     assert dict(sharper.metadata) == {"modality": "MR"}
-    assert "slices 3 mm thick every 4 mm, 1 mm apart, by the header" in sharper.history
+    assert "slices 3 mm thick (Gaussian profile) every 4 mm, 1 mm apart, by the header" in sharper.history
 
 
 def test_the_known_thickness_changes_the_result() -> None:

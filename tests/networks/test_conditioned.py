@@ -79,3 +79,21 @@ def test_it_is_saved_and_built_again(tmp_path: Path) -> None:
 def test_impossible_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         ConditionedNetwork(blocks=0)
+
+
+def test_a_deepened_network_computes_what_the_shallower_did() -> None:
+    torch.manual_seed(0)
+    shallow, deep = ConditionedNetwork(channels=6, blocks=2), ConditionedNetwork(channels=6, blocks=4)
+    for parameter in shallow.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    deep.load_state_dict(deep.deepened(shallow.state_dict()))
+    x, condition = torch.rand(2, 1, 9, 8, 11), torch.rand(2, 9)
+    torch.testing.assert_close(deep(x, condition), shallow(x, condition), rtol=0, atol=1e-6)
+    deep(x, condition).square().sum().backward()
+    assert all(block.narrow.weight.grad.abs().sum() > 0 for block in deep.body)
+
+
+def test_a_network_of_another_width_cannot_be_deepened() -> None:
+    shallow, deep = ConditionedNetwork(channels=6, blocks=2), ConditionedNetwork(channels=8, blocks=4)
+    with pytest.raises(RuntimeError):
+        deep.load_state_dict(deep.deepened(shallow.state_dict()))

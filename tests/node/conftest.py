@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pynetdicom import AE, evt
 
 from medgan.errors import MedganError
-from medgan.node import Node, NodeSettings, Peer
+from medgan.node import Made, Node, NodeSettings, Peer
 
 NAME, IDENTIFIER = "Doe^Jane", "SECRET-42"
 
@@ -121,7 +121,7 @@ def _wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-def _copied(instances: Path, target: Path, should_stop: Callable[[], bool]) -> list[str]:
+def _copied(instances: Path, target: Path, should_stop: Callable[[], bool]) -> Made:
     """A derivation for tests of the transport: the same images under new UIDs that depend on the old ones alone."""
     for path in sorted(instances.iterdir()):
         dataset = pydicom.dcmread(path)
@@ -129,7 +129,7 @@ def _copied(instances: Path, target: Path, should_stop: Callable[[], bool]) -> l
             dataset[keyword].value = generate_uid(entropy_srcs=["derived", str(dataset[keyword].value)])
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dataset.save_as(target / path.name)
-    return []
+    return Made()
 
 
 class Running:
@@ -190,7 +190,7 @@ def send() -> Callable[..., list[int]]:
 
 
 @pytest.fixture
-def copied() -> Callable[..., list[str]]:
+def copied() -> Callable[..., Made]:
     return _copied
 
 

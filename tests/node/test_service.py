@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import pytest
 from pynetdicom import AE
 
 from medgan.errors import MedganError
-from medgan.node import NodeSettings, Peer
+from medgan.node import Made, NodeSettings, Peer
 from medgan.node.service import StoppedError
 
 
@@ -35,7 +36,7 @@ def test_a_series_comes_back_derived_and_leaves_nothing(
 
 
 def test_nothing_said_tells_who_the_patient_is(start: Any, send: Any, series_of: Any, wait_for: Any) -> None:
-    def refused(instances: Path, target: Path, should_stop: Callable[[], bool]) -> list[str]:
+    def refused(instances: Path, target: Path, should_stop: Callable[[], bool]) -> Made:
         raise MedganError(f"the slices of {pydicom.dcmread(next(instances.iterdir())).PatientName} have a gap")
 
     node = start(refused)
@@ -169,7 +170,7 @@ def test_a_refused_series_is_kept_with_the_reason_and_costs_no_other(
 ) -> None:
     bad = series_of(1)[0].PatientID
 
-    def picky(instances: Path, target: Path, should_stop: Callable[[], bool]) -> Sequence[str]:
+    def picky(instances: Path, target: Path, should_stop: Callable[[], bool]) -> Made:
         if pydicom.dcmread(next(instances.iterdir())).PatientID == bad:
             raise MedganError("no grid", hint="Look at it.")
         return copied(instances, target, should_stop)
@@ -189,7 +190,7 @@ def test_a_defect_met_in_one_series_stops_no_other(
 ) -> None:
     calls: list[Path] = []
 
-    def defective(instances: Path, target: Path, should_stop: Callable[[], bool]) -> Sequence[str]:
+    def defective(instances: Path, target: Path, should_stop: Callable[[], bool]) -> Made:
         calls.append(instances)
         if len(calls) == 1:
             raise ZeroDivisionError("Doe^Jane divided by zero")
@@ -208,9 +209,9 @@ def test_a_defect_met_in_one_series_stops_no_other(
 def test_parts_that_were_refused_are_kept_and_the_others_arrive(
     start: Any, send: Any, archive: Any, series_of: Any, copied: Any, wait_for: Any
 ) -> None:
-    def partly(instances: Path, target: Path, should_stop: Callable[[], bool]) -> Sequence[str]:
+    def partly(instances: Path, target: Path, should_stop: Callable[[], bool]) -> Made:
         copied(instances, target, should_stop)
-        return ["echo 2 has a gap"]
+        return Made(refusals=("echo 2 has a gap",))
 
     node = start(partly)
     send(series_of(1), node.port)
@@ -219,12 +220,30 @@ def test_parts_that_were_refused_are_kept_and_the_others_arrive(
     assert "echo 2 has a gap" in [path.read_text() for path in node.files("refused") if path.name == "reason.txt"]
 
 
+def test_warnings_are_said_and_outlive_the_series(
+    start: Any, send: Any, archive: Any, series_of: Any, copied: Any, wait_for: Any
+) -> None:
+    def suspicious(instances: Path, target: Path, should_stop: Callable[[], bool]) -> Made:
+        copied(instances, target, should_stop)
+        return Made(warnings=("shift: 0.3 voxel",))
+
+    node = start(suspicious)
+    send(series_of(1), node.port)
+    wait_for(lambda: node.said("sent, 8"))
+    assert len(archive.received) == 8
+    assert node.said("WARNING, shift: 0.3 voxel") == 1
+    assert [node.files(state) for state in ("derived", "refused")] == [[], []]
+    (record,) = [json.loads(path.read_text()) for path in node.files("records")]
+    assert record["warnings"] == ["shift: 0.3 voxel"]
+    assert len(record["instances"]) == 8
+
+
 def test_a_full_disk_while_deriving_is_no_fault_of_the_series(
     start: Any, send: Any, archive: Any, series_of: Any, copied: Any, wait_for: Any
 ) -> None:
     calls: list[Path] = []
 
-    def full_at_first(instances: Path, target: Path, should_stop: Callable[[], bool]) -> Sequence[str]:
+    def full_at_first(instances: Path, target: Path, should_stop: Callable[[], bool]) -> Made:
         calls.append(instances)
         if len(calls) < 3:
             raise OSError(28, "No space left on device")
@@ -306,7 +325,7 @@ def test_what_a_node_leaves_the_next_one_finishes(
 ) -> None:
     began = threading.Event()
 
-    def endless(instances: Path, target: Path, should_stop: Callable[[], bool]) -> Sequence[str]:
+    def endless(instances: Path, target: Path, should_stop: Callable[[], bool]) -> Made:
         began.set()
         wait_for(should_stop)
         raise StoppedError

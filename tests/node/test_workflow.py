@@ -16,6 +16,8 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
+from medgan.node import Made
+from medgan.workflows import node as node_workflow
 from medgan.workflows.node import _quiet_libraries, upscaling
 from medgan.workflows.upscale import upscale_scans
 
@@ -50,7 +52,7 @@ def test_the_node_makes_what_upscale_makes(
     written: Callable[..., Path], series_of: Any, target: Path, tmp_path: Path
 ) -> None:
     place = written(series_of(1))
-    assert upscaling(None, factor=(1, 1, 2))(place, target, _never) == []
+    assert upscaling(None, factor=(1, 1, 2))(place, target, _never) == Made()
     upscale_scans([place], tmp_path / "by hand", model="physics", factor=(1, 1, 2), format="dicom")
     ours, theirs = _read(target), _read(tmp_path / "by hand")
     assert len(ours) == 16
@@ -70,7 +72,7 @@ def test_every_volume_of_a_series_becomes_a_series_and_those_with_a_gap_are_refu
     for dataset in datasets[:8]:
         dataset.EchoNumbers = 1
     del datasets[11]
-    (refusal,) = upscaling(None, factor=(1, 1, 2))(written(datasets), target, _never)
+    (refusal,) = upscaling(None, factor=(1, 1, 2))(written(datasets), target, _never).refusals
     assert "missing" in refusal
     made = _read(target)
     assert len(made) == 32
@@ -83,9 +85,30 @@ def test_what_medgan_made_is_not_upscaled_again(
     derive = upscaling(None, factor=(1, 1, 2))
     derive(written(series_of(1)), target, _never)
     (tmp_path / "again").mkdir()
-    (refusal,) = derive(target, tmp_path / "again", _never)
+    (refusal,) = derive(target, tmp_path / "again", _never).refusals
     assert "Made by medgan" in refusal
     assert list((tmp_path / "again").iterdir()) == []
+
+
+def test_faults_of_the_results_are_warnings_in_log_and_record_that_name_nobody(
+    start: Any, send: Any, series_of: Any, wait_for: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = node_workflow.upscaled
+
+    def shifted(*arguments: Any, **options: Any) -> Any:
+        volume = honest(*arguments, **options)
+        return volume.with_data(np.roll(volume.data, 3, axis=1))
+
+    monkeypatch.setattr(node_workflow, "upscaled", shifted)
+    node = start(upscaling(None, factor=(1, 1, 2)))
+    datasets = series_of(1)
+    send(datasets, node.port)
+    wait_for(lambda: node.said("sent, 16"))
+    (record,) = [path.read_text() for path in node.files("records")]
+    secrets = ["Doe", "Jane", "SECRET", datasets[0].SeriesInstanceUID, datasets[0].StudyInstanceUID]
+    for text in ("\n".join(node.lines), record):
+        assert "output check: contradiction: " in text
+        assert [secret for secret in secrets if secret in text] == []
 
 
 def test_a_stop_is_obeyed(written: Callable[..., Path], series_of: Any, target: Path) -> None:

@@ -70,6 +70,14 @@ def test_texture_alone_keeps_the_fidelity_it_started_from(cohort: Path, first: P
     assert config["training"]["start_from_sha256"] == load_model(first).sha256
 
 
+def test_a_deeper_network_begins_where_the_model_stands(cohort: Path, first: Path, tmp_path: Path) -> None:
+    deeper = [*SMALL, "network.blocks=2", "super_resolution.pretraining.learning_rate=0"]
+    train("super_resolution/universal", cohort, overrides=deeper, steps=1, out=tmp_path / "run", start_from=first)
+    before, after = weights(first, "fidelity."), weights(tmp_path / "run", "fidelity.")
+    torch.testing.assert_close(after["fidelity.tail.weight"], before["fidelity.tail.weight"])
+    assert not after["fidelity.body.1.narrow.weight"].any()
+
+
 def test_a_model_of_another_size_is_refused(cohort: Path, first: Path, tmp_path: Path) -> None:
     with pytest.raises(MedganError, match="another network"):
         train(

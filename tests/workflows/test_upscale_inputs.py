@@ -58,9 +58,9 @@ def test_a_4d_file_becomes_one_4d_file(tmp_path: Path) -> None:
     [
         ({}, None, "slice thickness unknown: touching slices of 4 mm assumed"),
         ({"EchoTime": 0.1}, None, "slice thickness unknown: touching slices of 4 mm assumed"),
-        ({"SliceThickness": 3}, None, "slices 3 mm thick every 4 mm, 1 mm apart, by the sidecar"),
-        ({"SliceThickness": 5, "SpacingBetweenSlices": 4}, None, "5 mm thick every 4 mm, 1 mm overlapping, by the sid"),
-        ({"SliceThickness": 3, "SpacingBetweenSlices": 9}, 4.0, "slices 4 mm thick every 4 mm, touching, as asked for"),
+        ({"SliceThickness": 3}, None, "slices 3 mm thick (Gaussian profile) every 4 mm, 1 mm apart, by the sidecar"),
+        ({"SliceThickness": 5, "SpacingBetweenSlices": 4}, None, "every 4 mm, 1 mm overlapping, by the sidecar"),
+        ({"SliceThickness": 3, "SpacingBetweenSlices": 9}, 4.0, "slices 4 mm thick (Gaussian profile) every 4 mm, t"),
     ],
 )
 def test_the_slice_thickness_and_how_it_is_known_are_said(
@@ -75,7 +75,7 @@ def test_the_slice_thickness_and_how_it_is_known_are_said(
 def test_the_slice_axis_is_the_headers(tmp_path: Path) -> None:
     scan, heard = _saved(tmp_path / "scan.nii.gz", dim_info=1, SliceThickness=1.5), Heard()
     upscale_scans([scan], tmp_path / "out.nii.gz", model="physics", reporter=heard)
-    assert any("1.5 mm thick every 1 mm" in line for line in heard.lines)
+    assert any("1.5 mm thick (Gaussian profile) every 1 mm" in line for line in heard.lines)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_thickness_is_read_from_dicom(patient_series: Path, tmp_path: Path) -> N
         image.save_as(path)
     heard = Heard()
     upscale_scans([patient_series], tmp_path / "out", model="physics", factor=(1, 1, 2), reporter=heard)
-    assert "first: slices 1.5 mm thick every 2 mm, 0.5 mm apart, by the header" in heard.lines
+    assert "first: slices 1.5 mm thick (Gaussian profile) every 2 mm, 0.5 mm apart, by the header" in heard.lines
 
 
 def test_a_scan_at_the_wanted_spacing_is_written_as_it_is_with_a_note(tmp_path: Path) -> None:
