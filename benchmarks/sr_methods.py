@@ -129,6 +129,24 @@ def learned_methods(name: str | None) -> list[Method]:
     ]
 
 
+def self_supervised_methods(name: str | None, asked: bool) -> list[Method]:
+    """medgan's tuning on the scan itself, told the slice thickness; from the weights of `name`, or from none."""
+    from medgan.inference.model import load_model
+    from medgan.workflows.models import resolve_model
+    from medgan.workflows.self_supervised import self_supervised_upscale
+
+    if not asked:
+        return []
+    model = None if name is None else load_model(resolve_model(name))
+
+    def restore(problem: Problem) -> Voxels:
+        axis = int(np.argmax(problem.factor))
+        thickness = problem.low.spacing[axis]
+        return self_supervised_upscale(problem.low, model, factor=problem.factor, thickness=thickness).data[0]
+
+    return [Method("medgan, self-supervised", restore, costly=True, slices_only=True)]
+
+
 def foreign(description: str) -> Method:
     """A method from NAME=MODULE:FUNCTION, called as function(low, factor) with a Volume and three numbers.
 

@@ -40,6 +40,7 @@ from sr_methods import (
     linear_filter,
     measured,
     physics,
+    self_supervised_methods,
     spline,
     zero_filled,
 )
@@ -64,6 +65,7 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--profiles", nargs="+", default=list(PROFILES), help="slice profiles")
     parser.add_argument("--snr", type=float, help="signal-to-noise ratio of the measured scans (Rician)")
     parser.add_argument("--model", help="as medgan upscale takes it: a shipped name, a model or run folder")
+    parser.add_argument("--self-supervised", action="store_true", help="medgan tuned on each scan as well (minutes)")
     parser.add_argument("--method", action="append", default=[], metavar="NAME=MODULE:FUNCTION", help="one more method")
     parser.add_argument("--eclare", help="ECLARE's run-eclare, or the Python that it is installed with")
     parser.add_argument("--eclare-patches", type=int, default=25_600, help="patches that ECLARE trains on")
@@ -100,6 +102,7 @@ def fixed_methods(options: argparse.Namespace) -> list[Method]:
         *torchio_methods(),
         Method(PHYSICS, physics),
         *learned_methods(options.model),
+        *self_supervised_methods(options.model, options.self_supervised),
         *(foreign(description) for description in options.method),
         *eclare_methods(options.eclare, options.eclare_patches),
     ]
