@@ -8,16 +8,22 @@ import typing
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from medgan.errors import MedganError, nearest
 from medgan.files import write_text
-from medgan.recipe import AnyRecipe, Recipe, SuperResolutionRecipe, SynthesisRecipe
+from medgan.recipe import AnyRecipe, SuperResolutionRecipe, SynthesisRecipe
+from medgan.recipe_translation import TranslationRecipe
 
-_TASKS: dict[str, type[BaseModel]] = {"synthesis": SynthesisRecipe, "super_resolution": SuperResolutionRecipe}
+_TASKS: dict[str, type[BaseModel]] = {
+    "synthesis": SynthesisRecipe,
+    "super_resolution": SuperResolutionRecipe,
+    "translation": TranslationRecipe,
+}
+_Recipe = Annotated[SynthesisRecipe | SuperResolutionRecipe | TranslationRecipe, Field(discriminator="task")]
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -79,7 +85,7 @@ def parse_recipe(content: dict[str, Any], *, source: str | Path) -> AnyRecipe:
             hint="Set the task.",
         )
     try:
-        return TypeAdapter(Recipe).validate_python(content)
+        return TypeAdapter(_Recipe).validate_python(content)
     except ValidationError as error:
         raise MedganError(_explanation(error, _TASKS[task]), file=source) from error
 
@@ -107,7 +113,11 @@ def described(recipe: AnyRecipe) -> list[tuple[str, str, str]]:
     rows: list[tuple[str, str, str]] = []
 
     def walk(prefix: str, model: BaseModel) -> None:
+        # What a model leaves out when it is saved does not belong to it.
+        saved = model.model_dump()
         for name, info in type(model).model_fields.items():
+            if name not in saved:
+                continue
             value = getattr(model, name)
             if isinstance(value, BaseModel) and {"start", "end"} != set(type(value).model_fields):
                 walk(f"{prefix}{name}.", value)
@@ -142,6 +152,8 @@ def _assign(content: dict[str, Any], assignment: str) -> None:
     place = content
     for parent in parents:
         inner = place.setdefault(parent, {})
+        if inner is None:  # an optional group of fields that a written recipe leaves out
+            inner = {}
         if not isinstance(inner, dict):
             if leaf in ("start", "end") and isinstance(inner, int | float):
                 inner = {"start": inner, "end": inner}
@@ -161,6 +173,10 @@ def _explanation(error: ValidationError, root: type[BaseModel]) -> str:
         field = ".".join(names)
         if problem["type"] == "extra_forbidden":
             lines.append(f"unknown field '{field}'. {nearest(names[-1], _fields_at(root, names[:-1]))}")
+        elif isinstance(problem["input"], dict):
+            # Fields that do not go together: the message names them and their values.
+            said = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"fields of '{field}' do not fit: {said}" if field else said)
         else:
             lines.append(f"field '{field}' is {problem['input']!r}: {problem['msg']}")
     return " ".join(line if line.endswith((".", "?")) else line + "." for line in dict.fromkeys(lines))

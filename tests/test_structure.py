@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Floors from the ground up; a module may import its own package and lower floors only.
 FLOORS = (
     {"errors", "files", "geometry", "reporter", "provenance", ""},
-    {"volume", "recipe", "recipe_files", "resampling", "defacing", "defacing_fit", "io", "pretrained"},
+    {"volume", "recipe", "recipe_files", "recipe_families", "recipe_translation", "resampling", "io", "pretrained"}
+    | {"defacing", "defacing_fit"},
     {"networks", "adversarial", "data", "acquisition"},
     {"training", "inference", "evaluation", "report", "tracking", "node", "plugins"},
     {"workflows"},
@@ -106,7 +107,7 @@ def test_every_package_is_listed_for_installation() -> None:
     assert listed == there
 
 
-@pytest.mark.parametrize("arguments", [[], ["train"], ["upscale"], ["evaluate", "synthesis"]])
+@pytest.mark.parametrize("arguments", [[], ["train"], ["upscale"], ["translate"], ["evaluate", "synthesis"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     script = (
         "import sys\nfrom medgan.cli import app\n"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgan import __version__
 from medgan.recipe import AnyRecipe
+from medgan.recipe_translation import TranslationRecipe
 from medgan.workflows.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -32,13 +33,15 @@ def export_trained(
     config, weights = objective.export(result.average)
     config |= {
         "medgan_version": __version__,
-        "normalisation": normalisation_of(cohort) if recipe.task == "synthesis" else {"percentiles": [0.5, 99.5]},
+        "normalisation": _normalisation(recipe, cohort),
         "labels": [],
         "training": {
             "recipe_name": recipe_name,
             "recipe": recipe.model_dump(mode="json"),
             "steps": result.moment.step,
             "images": result.moment.images,
+            "best_step": result.best_step,
+            "ended": result.ended,
             "scans": len(cohort.split("train")),
             "manifest_sha256": cohort.manifest_sha256,
             "start_from_sha256": read_json(folder.record).get("start_from_sha256"),
@@ -49,6 +52,15 @@ def export_trained(
     if recipe.task == "synthesis":
         config["affine"] = typical_affine(cohort)
     save_model(folder.model, config, weights)
+
+
+def _normalisation(recipe: AnyRecipe, cohort: Cohort) -> dict[str, Any]:
+    """What 0 and 1 of the networks mean, as each task says it."""
+    from medgan.workflows.translation_training import translation_normalisation
+
+    if isinstance(recipe, TranslationRecipe):
+        return translation_normalisation(recipe, cohort)
+    return normalisation_of(cohort) if recipe.task == "synthesis" else {"percentiles": [0.5, 99.5]}
 
 
 def normalisation_of(cohort: Cohort) -> dict[str, float]:

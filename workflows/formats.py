@@ -29,6 +29,7 @@ class Origin:
         parameters: whatever else decides the voxels, as JSON could hold it.
         sources: the DICOM files that it was made from; none if it was not made from DICOM.
         findings: what was found when the result was looked at, for the file beside it, as JSON could hold it.
+        keeps_contrast: whether the result has the contrast of what it was made from.
     """
 
     label: str
@@ -37,6 +38,7 @@ class Origin:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[Path, ...] = ()
     findings: Mapping[str, Any] = field(default_factory=dict)
+    keeps_contrast: bool = True
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ def _write_derived(volume: Volume, target: Path, origin: Origin, *, enhanced: bo
         codes=tuple(derive.STEPS[step] for step in origin.steps),
         model_sha256=origin.model_sha256,
         parameters=origin.parameters,
+        keeps_contrast=origin.keeps_contrast,
     )
     derive.write_derived(volume, origin.sources, target, derivation=derivation, enhanced=enhanced)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from medgan.workflows.places import writable_folder
 
 if TYPE_CHECKING:
     from medgan.data.cohort import Cohort
+    from medgan.training.supervision import Notice
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class RunFolder:
 
     @property
     def record(self) -> Path:
-        """What else is needed to continue: recipe name, tracked run, cohort."""
+        """What else is needed to continue: recipe name, tracked run, cohort; and what watchdogs warned of."""
         return self.path / "run.json"
 
     @property
@@ -114,6 +115,11 @@ def write_record(
         "start_from_sha256": start_from_sha256,
     }
     write_json(folder.record, content)
+
+
+def record_notices(folder: RunFolder, notices: Sequence[Notice]) -> None:
+    """Put what watchdogs noticed so far into the record, as "warnings"."""
+    write_json(folder.record, read_json(folder.record) | {"warnings": [asdict(notice) for notice in notices]})
 
 
 def existing_run(

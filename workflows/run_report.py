@@ -27,7 +27,8 @@ def write_run_report(
     seconds: float,
 ) -> None:
     """Write the run's `report.html`."""
-    from medgan.report.html import Block, Commands, Heading, KeyFigures, Table, Text, write_report
+    from medgan.report.html import Block, Commands, Heading, KeyFigures, Table, Text, Warning, write_report
+    from medgan.workflows.assess_translation import translation_blocks, translation_key_figures
     from medgan.workflows.report_blocks import (
         cohort_blocks,
         curve_blocks,
@@ -40,13 +41,20 @@ def write_run_report(
     figures, volumes = assessment.figures, assessment.volumes
     if recipe.task == "super_resolution":
         keys, body = restoration_key_figures(figures), restoration_blocks(figures, volumes)
+    elif recipe.task == "translation":
+        keys, body = translation_key_figures(figures), translation_blocks(figures, volumes)
     else:
         keys, body = synthesis_key_figures(figures), synthesis_blocks(figures, volumes["real"], volumes["synthetic"])
     amount = f"{result.moment.images} images in {result.moment.step} steps, {seconds:.0f} s"
+    if result.ended is not None:
+        amount += f"; ended early, {result.ended}"
+    if result.best_step is not None:
+        amount += f"; weights of step {result.best_step}, the best evaluation"
     done = f"Recipe {recipe_name}: {amount}. {recipe.description}"
     blocks: list[Block] = [
         KeyFigures(keys),
         Text(done),
+        *(Warning(str(notice)) for notice in result.notices),
         *body,
         *curve_blocks(result.history),
         *cohort_blocks(cohort),

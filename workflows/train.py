@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 from medgan.errors import MedganError
 from medgan.recipe import AnyRecipe, SuperResolutionRecipe, SynthesisRecipe
 from medgan.recipe_files import flattened
+from medgan.recipe_translation import TranslationRecipe
 from medgan.reporter import Reporter
 from medgan.workflows.begin import begin_from
 from medgan.workflows.preflight import audited_alignment, named_perception, record_alignment, told
-from medgan.workflows.run_folder import RunFolder, existing_run, new_run, resolved_recipe, write_record
+from medgan.workflows.run_folder import RunFolder, existing_run, new_run, record_notices, resolved_recipe, write_record
+from medgan.workflows.training_loop import trainer_for
+from medgan.workflows.translation_training import check_contrasts, translation_patches
+from medgan.workflows.watching import check_supervision
 
 if TYPE_CHECKING:
     import torch
@@ -22,10 +26,12 @@ if TYPE_CHECKING:
     from medgan.adversarial.perceptual import PlanarPerception
     from medgan.data.alignment import Alignment
     from medgan.data.cohort import Cohort
+    from medgan.data.pair_patches import PairedPatches, UnpairedPatches
     from medgan.geometry import Shape
     from medgan.tracking import Tracker
     from medgan.training.phases import Objective
-    from medgan.training.trainer import Tick, Trainer, TrainingResult
+    from medgan.training.supervision import Notice
+    from medgan.training.trainer import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class TrainingOutcome:
         run_id: of the tracked run.
         figures: of the evaluation after training; empty when it was not finished.
         seconds: how long training took, evaluation apart.
+        ended: why `training.stop` or a watchdog ended it early, if one did.
+        notices: what watchdogs warned of.
     """
 
     folder: Path
@@ -47,6 +55,8 @@ class TrainingOutcome:
     run_id: str | None
     figures: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    ended: str | None = None
+    notices: tuple[Notice, ...] = ()
 
 
 def train(
@@ -100,11 +110,13 @@ def train(
     else:
         recipe = resolved_recipe(recipe_name, overrides, steps=steps, seed=seed)
     # Before the folder is made: a cohort that cannot be learned from or evaluated on leaves nothing behind.
+    check_supervision(recipe, cohort)
     known = record.get("perceptual_sha256") if resume is not None else None
     perception, perceptual_sha256 = named_perception(recipe, perceptual_network, known)
     objective = build_objective(recipe, cohort, place, perception)
     batches = CohortBatches(recipe, cohort)
     held_out(cohort)
+    check_contrasts(recipe, cohort, reporter)
     started_from = begin_from(objective, start_from) if resume is None else record.get("start_from_sha256")
     alignment = _audited(recipe, objective, batches, reporter)
     if resume is None:
@@ -129,18 +141,25 @@ def train(
             tracker.set_tag("medgan.perceptual_sha256", perceptual_sha256)
         if alignment is not None:
             record_alignment(alignment, tracker)
-        trainer = _trainer(folder, recipe, objective, batches, cohort, place, tracker, reporter)
+        trainer = trainer_for(folder, recipe, objective, batches, cohort, place, tracker, reporter)
         if resume is not None:
             trainer.resume()
             reporter.say(f"Resumed at step {trainer.step} from {folder.checkpoints}")
+            if trainer.supervisor is not None:
+                record_notices(folder, trainer.supervisor.notices)
         start = time.perf_counter()
         result = trainer.run(stop_after=stop_after)
         seconds = time.perf_counter() - start
-        outcome = TrainingOutcome(folder.path, result.finished, result.signal, tracker.run_id, {}, seconds)
+        outcome = TrainingOutcome(
+            folder.path, result.finished, result.signal, tracker.run_id, {}, seconds, result.ended, result.notices
+        )
         if not result.finished:
             tracker.finish("KILLED")
             reporter.say(f"Stopped at step {result.moment.step}; continue with --resume {folder.path}")
             return outcome
+        if result.ended is not None:
+            tracker.set_tag("medgan.ended_by", result.ended)
+            reporter.say(f"Ended at step {result.moment.step}: {result.ended}")
         return _concluded(outcome, folder, recipe, recipe_name, cohort, place, objective, result, tracker, reporter)
 
 
@@ -165,6 +184,10 @@ def build_objective(
         from medgan.training.synthesis import SynthesisObjective
 
         return SynthesisObjective(recipe, shape=cohort.shape, spacing=cohort.spacing, device=device)
+    if isinstance(recipe, TranslationRecipe):
+        from medgan.training.translation import translation_objective
+
+        return translation_objective(recipe, spacing=cohort.spacing, device=device)
     from medgan.training.restoration import RestorationObjective
 
     patch = training_patch(recipe, cohort)
@@ -188,11 +211,13 @@ class CohortBatches:
 
         options = recipe.training
         self.workers = options.workers
-        self.source: Patches | WholeVolumes
+        self.source: Patches | WholeVolumes | PairedPatches | UnpairedPatches
         if isinstance(recipe, SynthesisRecipe):
             self.source = WholeVolumes(
                 cohort, "train", batch_size=options.batch_size, seed=options.seed, flip=recipe.synthesis.flip
             )
+        elif isinstance(recipe, TranslationRecipe):
+            self.source = translation_patches(recipe, cohort)
         else:
             patches = recipe.super_resolution
             self.source = Patches(
@@ -254,55 +279,6 @@ def _as_json(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=2, default=str)
 
 
-def _trainer(
-    folder: RunFolder,
-    recipe: AnyRecipe,
-    objective: Objective,
-    batches: CohortBatches,
-    cohort: Cohort,
-    device: torch.device,
-    tracker: Tracker,
-    reporter: Reporter,
-) -> Trainer:
-    """The loop with its callables: tracking first, then pictures, then the line for the reader."""
-    from medgan.training.trainer import Trainer
-
-    preview = _previewer(recipe, cohort, device)
-    total = -(-recipe.images // recipe.training.batch_size)
-
-    def track(tick: Tick) -> None:
-        tracker.log_metrics(tick.metrics, tick.moment.step)
-
-    def picture(tick: Tick) -> None:
-        tracker.log_image(preview(tick), "preview", tick.moment.step)
-
-    def tell(tick: Tick) -> None:
-        shown = {
-            name: value for name, value in tick.metrics.items() if name.endswith(("/loss", "gain_db", "per_second"))
-        }
-        note = "  ".join(f"{name} {value:.3g}" for name, value in shown.items())
-        reporter.progress(f"train {recipe.task.replace('_', '-')}", tick.moment.step, total, note)
-
-    return Trainer(
-        objective,
-        batches,
-        recipe.training,
-        device=device,
-        checkpoints=folder.checkpoints,
-        notes={"run_id": tracker.run_id, "recipe": flattened(recipe)},
-        on_tick=[track, picture, tell] if recipe.tracking.enabled else [tell],
-    )
-
-
-def _previewer(recipe: AnyRecipe, cohort: Cohort, device: torch.device) -> Any:
-    """A function of a tick that draws the same scans each time, as PNG bytes."""
-    from medgan.workflows.previews import restoration_preview, synthesis_preview
-
-    if isinstance(recipe, SynthesisRecipe):
-        return synthesis_preview(recipe, cohort, device)
-    return restoration_preview(recipe, cohort, device)
-
-
 def _concluded(
     outcome: TrainingOutcome,
     folder: RunFolder,
@@ -320,6 +296,7 @@ def _concluded(
 
     from medgan.files import write_json
     from medgan.workflows.assess import assess_restoration, assess_synthesis
+    from medgan.workflows.assess_translation import assess_translation
     from medgan.workflows.export_model import export_trained
     from medgan.workflows.run_report import write_run_report
 
@@ -327,6 +304,8 @@ def _concluded(
     reporter.say(f"Model written to {folder.model}; evaluating")
     if isinstance(recipe, SuperResolutionRecipe):
         assessment = assess_restoration(folder.model, recipe, cohort, device)
+    elif isinstance(recipe, TranslationRecipe):
+        assessment = assess_translation(folder.model, recipe, cohort, device)
     else:
         assessment = assess_synthesis(folder.model, recipe, cohort, device)
     write_json(folder.figures, assessment.figures)

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from medgan import __version__
-from medgan.cli import evaluation, inference, scans, tour, training
+from medgan.cli import evaluation, inference, scans, tour, training, translation
 from medgan.cli.answers import BAD_INPUT, DONE
 from medgan.errors import MedganError
 
@@ -49,6 +49,7 @@ app.command()(training.recipes)
 app.command()(training.train)
 app.command()(inference.generate)
 app.command()(inference.upscale)
+app.command()(translation.translate)
 app.command()(inference.node)
 evaluate_app.command("restoration")(evaluation.evaluate_restoration)
 evaluate_app.command("synthesis")(evaluation.evaluate_synthesis)

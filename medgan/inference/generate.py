@@ -24,7 +24,8 @@ def generate(model: Model, count: int, *, seed: int = 0, first: int = 0, truncat
         count: how many.
         seed: of the latent vectors.
         first: index of the first sample.
-        truncation: factor on the latent vectors; below 1 samples are more typical and less diverse.
+        truncation: factor on the latent vectors, or on the styles' distance from their mean where a network has
+            styles; below 1 samples are more typical and less diverse.
 
     Yields:
         Float32 volumes (1, X, Y, Z) in RAS with the cohort's spacing, in the units of the scans that the model was
@@ -41,9 +42,9 @@ def generate(model: Model, count: int, *, seed: int = 0, first: int = 0, truncat
     network = model.network()
     affine = np.array(model.config["affine"], dtype=np.float64)
     for index in range(first, first + count):
-        vector = truncation * latent(seed, index, network.latent_size)  # type: ignore[arg-type]
+        vector = latent(seed, index, network.latent_size)  # type: ignore[arg-type]
         with torch.inference_mode():
-            sample = network(vector[None].to(model.device))[0]
+            sample = _sampled(network, vector[None].to(model.device), truncation)[0]
         yield Volume(
             data=in_units(sample.float().cpu().numpy(), model.config["normalisation"]),
             affine=affine,
@@ -56,6 +57,13 @@ def generate(model: Model, count: int, *, seed: int = 0, first: int = 0, truncat
                 "truncation": truncation,
             },
         )
+
+
+def _sampled(network: torch.nn.Module, latents: torch.Tensor, truncation: float) -> torch.Tensor:
+    """Volumes (B, 1, X, Y, Z) from latent vectors, truncated where the network has its centre."""
+    if getattr(network, "truncates_styles", False):
+        return network(latents, truncation=truncation)
+    return network(truncation * latents)
 
 
 def in_units(values: np.ndarray, normalisation: dict[str, float]) -> np.ndarray:

@@ -33,18 +33,23 @@ class Model:
 
     @property
     def task(self) -> str:
-        """ "synthesis" or "super_resolution"."""
+        """ "synthesis", "super_resolution" or "translation"."""
         return str(self.config["task"])
 
-    def network(self, *, fidelity: float = 1.0) -> nn.Module:
+    def network(self, *, fidelity: float = 1.0, direction: str = "there") -> nn.Module:
         """The network in evaluation mode on the model's device.
 
         Args:
             fidelity: for super-resolution, from 0 (the adversarial weights) to 1 (the weights trained for fidelity
                 alone); between them the weights are interpolated (Wang et al. 2018, "network interpolation").
+            direction: for translation, "there" (source to target) or, of a model that has it, "back".
         """
         network = build_network(self.config["network"]["name"], self.config["network"]["arguments"])
-        weights = self.weights if self.task == "synthesis" else self._interpolated(fidelity)
+        weights = self.weights
+        if self.task == "super_resolution":
+            weights = self._interpolated(fidelity)
+        elif self.task == "translation":
+            weights = self._of(direction)
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:
@@ -64,10 +69,7 @@ class Model:
                 file=self.folder,
                 hint="Leave out --fidelity, or train an adversarial stage with medgan train --from this model.",
             )
-        ends = {
-            end: {name.removeprefix(f"{end}."): value for name, value in self.weights.items() if name.startswith(end)}
-            for end in ("fidelity", "perceptual")
-        }
+        ends = {end: self._of(end) for end in ("fidelity", "perceptual")}
         if fidelity == 1.0 and ends["fidelity"]:
             return ends["fidelity"]
         if ends["fidelity"].keys() != ends["perceptual"].keys() or not ends["fidelity"]:
@@ -76,6 +78,10 @@ class Model:
             name: fidelity * value + (1.0 - fidelity) * ends["perceptual"][name]
             for name, value in ends["fidelity"].items()
         }
+
+    def _of(self, part: str) -> dict[str, Tensor]:
+        """The weights of one of several networks, by the names that they have in it."""
+        return {name.removeprefix(f"{part}."): one for name, one in self.weights.items() if name.startswith(f"{part}.")}
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> Model:

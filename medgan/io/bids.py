@@ -96,7 +96,7 @@ class BidsName:
                 "BIDS files are named by subject, and this scan's name does not say which it is",
                 hint="Give --subject LABEL, or name the scan sub-LABEL_T1w.",
             )
-        suffix = _CONTRASTS.get((contrast or parts[-1].rpartition("-")[2]).lower())
+        suffix = suffix_of(contrast or parts[-1].rpartition("-")[2])
         if suffix is None:
             said = f"'{contrast}'" if contrast else "the scan's name"
             raise MedganError(f"{said} does not say a contrast that BIDS has a suffix for", hint=_CHOOSE_CONTRAST)
@@ -123,6 +123,11 @@ class BidsName:
     def path(self) -> Path:
         """The image from the dataset's root."""
         return self.folder / f"{self.stem}.nii.gz"
+
+
+def suffix_of(word: str) -> str | None:
+    """The BIDS suffix of the contrast that a word means beyond doubt, such as T1w for "mprage"; None for others."""
+    return _CONTRASTS.get(word.lower())
 
 
 _CHOOSE_CONTRAST = f"Give --contrast, one of {', '.join(SUFFIXES)}."

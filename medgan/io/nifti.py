@@ -41,6 +41,8 @@ _LARGEST_COMPRESSION = 1032
 
 # In the header's description: a scan that shows no real person says so wherever the file goes.
 SYNTHETIC_MARK = "SYNTHETIC: made by a generative model, shows no real person"
+# The same of contrasts that a model made of a real person's scan.
+MADE_CONTRAST_MARK = "DERIVED: this contrast was made by a model, not acquired"
 
 
 def is_nifti_name(path: str | Path) -> bool:
@@ -311,6 +313,8 @@ def _volume(
             metadata["slice_direction"] = direction
         if bytes(image.header["descrip"]).startswith(SYNTHETIC_MARK.encode()):
             metadata["synthetic"] = True
+        if bytes(image.header["descrip"]).startswith(MADE_CONTRAST_MARK.encode()):
+            metadata["made_contrast"] = True
     return Volume(values, affine, history, metadata)
 
 
@@ -377,4 +381,6 @@ def _image(volume: Volume, array: NDArray[Any]) -> nib.Nifti1Image:
     set_forms(image, kept, default_code=SCANNER if "modality" in volume.metadata else ALIGNED)
     if volume.metadata.get("synthetic"):
         image.header["descrip"] = SYNTHETIC_MARK
+    elif volume.metadata.get("made_contrast"):
+        image.header["descrip"] = MADE_CONTRAST_MARK
     return image

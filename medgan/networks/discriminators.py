@@ -15,7 +15,8 @@ class PatchDiscriminator(nn.Module):
     """Volumes to a grid of logits, one for each overlapping neighbourhood (Isola et al. 2017), with spectral
     normalisation.
 
-    It sees the candidate beside the volume that it was made from, so that it judges whether the added detail fits.
+    It sees the candidate beside the volume that it was made from, so that it judges whether the added detail fits; with
+    one channel, the candidate alone.
 
     Args:
         width: feature channels of the first convolution; they double with each halving.
@@ -36,15 +37,16 @@ class PatchDiscriminator(nn.Module):
         layers += [nn.LeakyReLU(_SLOPE), spectral_norm(nn.Conv3d(width, 1, 3, padding=1))]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, candidate: Tensor, condition: Tensor) -> Tensor:
-        """Two volumes (B, 1, X, Y, Z) of one shape to logits (B, 1, X/2^h, Y/2^h, Z/2^h)."""
+    def forward(self, candidate: Tensor, condition: Tensor | None = None) -> Tensor:
+        """One or two volumes (B, 1, X, Y, Z) of one shape to logits (B, 1, X/2^h, Y/2^h, Z/2^h)."""
         return self.features(candidate, condition)[-1]
 
-    def features(self, candidate: Tensor, condition: Tensor) -> list[Tensor]:
-        """What each convolution makes of two volumes (B, 1, X, Y, Z): tensors (B, channels, ...) from the finest to the
-        coarsest resolution, after their activation; the last one are the logits.
+    def features(self, candidate: Tensor, condition: Tensor | None = None) -> list[Tensor]:
+        """What each convolution makes of one or two volumes (B, 1, X, Y, Z): tensors (B, channels, ...) from the finest
+        to the coarsest resolution, after their activation; the last one are the logits.
         """
-        x = torch.cat((candidate, condition), dim=1).contiguous(memory_format=torch.channels_last_3d)
+        x = candidate if condition is None else torch.cat((candidate, condition), dim=1)
+        x = x.contiguous(memory_format=torch.channels_last_3d)
         seen = []
         for layer in self.layers:
             x = layer(x)

@@ -178,6 +178,9 @@ class R3Discriminator(nn.Module):
         haar_head: whether it looks at the eight Haar sub-bands of the volume.
     """
 
+    mixes_batch = False
+    """No logit depends on the other volumes in the batch."""
+
     def __init__(
         self,
         *,
@@ -209,11 +212,15 @@ class R3Discriminator(nn.Module):
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Volumes (B, 1, X, Y, Z) in about [-1, 1] to logits (B, 1)."""
+        return self.features(volumes)[-1]
+
+    def features(self, volumes: Tensor) -> list[Tensor]:
+        """What each stage makes of volumes (B, 1, X, Y, Z): (B, channels, ...), finest first; then the logits."""
         x = volumes
         if self.haar_head:
             x = haar(F.pad(x, self.padding, mode="replicate") if any(self.padding) else x)
         x = self.stem(x.contiguous(memory_format=torch.channels_last_3d))
-        x = self.stages[0](x)
+        seen = [self.stages[0](x)]
         for shrink, widen, stage in zip(self.shrink, self.widen, list(self.stages)[1:], strict=True):
-            x = stage(widen(shrink(x)).contiguous(memory_format=torch.channels_last_3d))
-        return self.score((x * self.basis).sum(dim=(2, 3, 4)))
+            seen.append(stage(widen(shrink(seen[-1])).contiguous(memory_format=torch.channels_last_3d)))
+        return [*seen, self.score((seen[-1] * self.basis).sum(dim=(2, 3, 4)))]

@@ -34,19 +34,37 @@ def linear_matrix(source: int, target: int) -> np.ndarray:
     return matrix / matrix.sum(axis=1, keepdims=True)
 
 
+@lru_cache(maxsize=256)
+def least_squares_matrix(source: int, target: int) -> np.ndarray:
+    """From `source` samples to the `target` fewer ones whose linear interpolation is nearest to them, shape (target,
+    source) (the least-squares pyramid; Unser et al. 1993).
+
+    It undoes `linear_matrix(target, source)` exactly, for any sizes, and leaves out what the coarse grid cannot hold.
+    Rows sum to one; some weights are negative.
+
+    Raises:
+        ValueError: `target` is above `source`.
+    """
+    if target > source:
+        raise ValueError(f"a least-squares pyramid has no step from {source} up to {target} samples")
+    return np.linalg.pinv(linear_matrix(target, source))
+
+
 class Resample(nn.Module):
     """Resize (B, C, X, Y, Z) from one spatial shape to another, keeping the field of view.
 
     Args:
         source: spatial shape of the input.
         target: spatial shape of the output.
+        least_squares: shrink by `least_squares_matrix` instead of `linear_matrix`.
     """
 
-    def __init__(self, source: Shape, target: Shape) -> None:
+    def __init__(self, source: Shape, target: Shape, *, least_squares: bool = False) -> None:
         super().__init__()
         self.source, self.target = tuple(source), tuple(target)
+        weights = least_squares_matrix if least_squares else linear_matrix
         for axis, (before, after) in enumerate(zip(source, target, strict=True)):
-            matrix = torch.from_numpy(linear_matrix(before, after)).float() if before != after else None
+            matrix = torch.from_numpy(weights(before, after)).float() if before != after else None
             self.register_buffer(f"matrix_{axis}", matrix, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,29 +17,46 @@ from torch import contiguous_format as CONTIGUOUS
 from medgan.errors import MedganError, nearest
 from medgan.files import atomic_path, read_json, sha256_of
 from medgan.networks.conditioned import ConditionedNetwork
+from medgan.networks.dcgan import DCGANGenerator
+from medgan.networks.hagan import HierarchicalGenerator
+from medgan.networks.progressive import ProgressiveGenerator
 from medgan.networks.r3gan import R3Generator
 from medgan.networks.residual_dense import ResidualDenseNetwork
+from medgan.networks.stylegan import StyleGenerator
+from medgan.networks.third_party import rebuilt_generator
+from medgan.networks.translation import ResidualUNet
 from medgan.networks.wide_activation import WideActivationNetwork
+from medgan.recipe_families import third_party_networks
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 _REQUIRED = ("medgan_version", "task", "network", "normalisation")
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "conditioned": ConditionedNetwork,
+    "dcgan_generator": DCGANGenerator,
+    "hierarchical_generator": HierarchicalGenerator,
+    "progressive_generator": ProgressiveGenerator,
     "r3_generator": R3Generator,
     "residual_dense": ResidualDenseNetwork,
+    "residual_u_net": ResidualUNet,
+    "style_generator": StyleGenerator,
     "wide_activation": WideActivationNetwork,
 }
 
 
 def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """A network with fresh weights, by its name in `NETWORKS`.
+    """A network with fresh weights, by its name in `NETWORKS`, or the generator of another package.
 
     Raises:
         MedganError: the name or an argument is unknown, as in a model of a newer version.
     """
     if name not in NETWORKS:
-        raise MedganError(f"unknown network '{name}'", hint=nearest(name, list(NETWORKS)))
+        if name in third_party_networks():
+            return rebuilt_generator(name, arguments)
+        raise MedganError(
+            f"unknown network '{name}'",
+            hint=f"{nearest(name, list(NETWORKS))} If another package made it, install that package.",
+        )
     try:
         return NETWORKS[name](**arguments)
     except TypeError as error:

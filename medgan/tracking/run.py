@@ -185,6 +185,10 @@ def _save_pyfunc(model_folder: Path, task: str, run_id: str, target: Path) -> No
             schema.ParamSpec("spacing", "double", [], (-1,)),
             schema.ParamSpec("voxel_size", "double", [1.0, 1.0, 1.0], (-1,)),
         ],
+        "translation": [
+            schema.ParamSpec("reverse", "boolean", False),
+            schema.ParamSpec("voxel_size", "double", [], (-1,)),
+        ],
     }
     if task not in params:
         raise MedganError(f"no way to serve a model for '{task}'", file=model_folder / "config.json")

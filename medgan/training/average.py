@@ -7,6 +7,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
+# What batch normalisation calls its buffers.
+_BATCH_STATISTICS = ("running_mean", "running_var")
+
 
 def frozen_copy(network: nn.Module) -> nn.Module:
     """A copy that takes no gradients, in evaluation mode."""
@@ -27,5 +30,10 @@ def update_average(average: nn.Module, network: nn.Module, *, images: int, half_
     old: list[Tensor] = list(average.parameters())
     new: list[Tensor] = list(network.parameters())
     torch._foreach_lerp_(old, new, 1.0 - decay)
-    for kept, current in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(current)
+    current = dict(network.named_buffers())
+    for name, kept in average.named_buffers():
+        if name.rpartition(".")[2] in _BATCH_STATISTICS:
+            # Averaged weights make features that no single step's statistics describe.
+            kept.lerp_(current[name], 1.0 - decay)
+        else:
+            kept.copy_(current[name])

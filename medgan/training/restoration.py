@@ -11,7 +11,13 @@ from torch.optim import Adam, Optimizer
 
 from medgan.acquisition import DEFAULT_REGULARISATION
 from medgan.acquisition.condition import CONDITIONS
-from medgan.adversarial.fidelity import DISTANCES, detail_energy_distance, gradient_distance, spectral_distance
+from medgan.adversarial.fidelity import (
+    DISTANCES,
+    band_energy_distance,
+    detail_energy_distance,
+    gradient_distance,
+    spectral_distance,
+)
 from medgan.adversarial.losses import LOSSES
 from medgan.adversarial.penalties import squared_difference, squared_gradient
 from medgan.adversarial.perceptual import PlanarPerception, feature_matching
@@ -250,6 +256,9 @@ class RestorationObjective:
         if options.energy_weight:
             reported["energy"] = detail_energy_distance(restored, volumes)
             loss = loss + options.energy_weight * reported["energy"]
+        if options.band_weight:
+            reported["bands"] = band_energy_distance(restored, volumes)
+            loss = loss + options.band_weight * reported["bands"]
         if self.perception is not None and options.perceptual_weight:
             reported["perceptual"] = self.perception(restored, volumes)
             loss = loss + options.perceptual_weight * reported["perceptual"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,39 +9,25 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from medgan.adversarial.losses import LOSSES
-from medgan.adversarial.penalties import automatic_weight, squared_difference, squared_gradient
+from medgan.adversarial.augmentation import augmented
+from medgan.adversarial.augmentation_control import AugmentationControl, real_signs
+from medgan.adversarial.lecam import LecamAnchors
+from medgan.adversarial.losses import LOSSES, smoothed_discriminator
+from medgan.adversarial.matching import mean_feature_matching
+from medgan.adversarial.penalties import Critic
+from medgan.errors import MedganError
 from medgan.geometry import Shape, Spacing
-from medgan.networks.r3gan import R3Discriminator, R3Generator
-from medgan.networks.stages import stage_shapes
-from medgan.recipe import PenaltyOptions, Schedule, SynthesisNetwork, SynthesisRecipe
+from medgan.networks.families import advance, exported_generator, mixes_batch, pair_for
+from medgan.networks.views import views_for
+from medgan.recipe import OptimizerOptions, Schedule, SynthesisRecipe
+from medgan.training.path_regularisation import PathRegularisation, refuse_without_styles
+from medgan.training.penalty import GradientPenalty
 from medgan.training.phases import Moment, Phase
 
+# Steps between adjustments of the augmentation (Karras et al. 2020, appendix D).
+_ADJUST_STEPS = 4
 
-def network_arguments(options: SynthesisNetwork, shape: Shape, spacing: Spacing) -> dict[str, Any]:
-    """What generator and discriminator share, derived from the cohort's shape (voxels) and spacing (mm)."""
-    inner = shape
-    if options.haar_head:
-        inner = (-(-shape[0] // 2), -(-shape[1] // 2), -(-shape[2] // 2))
-    shapes = stage_shapes(inner, spacing, base_size=options.base_size)
-    widths = [min(options.max_width, options.width * 2**level) for level in range(len(shapes))]
-    return {
-        "shapes": shapes,
-        "channels": widths[::-1],
-        "out_shape": shape,
-        "blocks": options.blocks,
-        "group_width": options.group_width,
-        "expansion": options.expansion,
-        "haar_head": options.haar_head,
-    }
-
-
-def resolved_weight(options: PenaltyOptions, shape: Shape, batch_size: int) -> Schedule:
-    """The penalty's weight over the training, with "auto" made explicit."""
-    if isinstance(options.weight, Schedule):
-        return options.weight
-    start = automatic_weight(math.prod(shape), batch_size)
-    return Schedule(start=start, end=start / 10)
+Reported = dict[str, Tensor]
 
 
 class SynthesisObjective:
@@ -55,6 +40,9 @@ class SynthesisObjective:
         shape: voxels of the cohort's volumes.
         spacing: their spacing, mm.
         device: where to put the networks.
+
+    Raises:
+        MedganError: the networks cannot be made for such volumes, or do not have what the recipe asks of them.
     """
 
     averaged = "generator"
@@ -62,41 +50,69 @@ class SynthesisObjective:
     def __init__(self, recipe: SynthesisRecipe, *, shape: Shape, spacing: Spacing, device: torch.device) -> None:
         self.recipe, self.images = recipe, recipe.images
         self.shape, self.spacing = shape, spacing
-        arguments = network_arguments(recipe.network, shape, spacing)
+        options = recipe.synthesis
         torch.manual_seed(recipe.training.seed)
-        self.generator = R3Generator(latent_size=recipe.network.latent_size, **arguments)
-        self.discriminator = R3Discriminator(**arguments)
+        self.generator, self.discriminator = pair_for(recipe.network, shape, spacing)
+        if options.feature_weight and not hasattr(self.discriminator, "features"):
+            raise MedganError(
+                f"synthesis.feature_weight is {options.feature_weight:g}, but the discriminator of "
+                f"{recipe.network.kind} networks does not show its features",
+                hint="Set synthesis.feature_weight=0, or choose another network.kind.",
+            )
         for network in (self.generator, self.discriminator):
             network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._loss = LOSSES[recipe.synthesis.loss]
-        self._penalty_weight = resolved_weight(recipe.synthesis.penalty, shape, recipe.training.batch_size)
-        options = recipe.synthesis.optimizer
-        rates = {"generator": options.learning_rate, "discriminator": options.learning_rate}
-        if options.discriminator_learning_rate is not None:
-            rates["discriminator"] = options.discriminator_learning_rate
+        self._apart = mixes_batch(self.discriminator)
+        self._views = views_for(self.discriminator, shape)
+        self._loss = LOSSES[options.loss]
+        self._discriminator_loss = smoothed_discriminator(options.loss, options.label_smoothing)
+        self._penalty = GradientPenalty(
+            options.penalty, shape=self._views.judged, batch_size=recipe.training.batch_size
+        )
+        self._networks = {"generator": self.generator, "discriminator": self.discriminator}
+        self._paths = PathRegularisation(options.path_length.decay).to(device) if options.path_length.weight else None
+        if self._paths is not None:
+            refuse_without_styles(self.generator, recipe.network.kind)
+            self._networks["path_length"] = self._paths
+        self._anchors = LecamAnchors(options.lecam.decay).to(device) if options.lecam.weight else None
+        if self._anchors is not None:
+            self._networks["lecam"] = self._anchors
+        self._control = self._new_control(device)
+        if self._control is not None:
+            self._networks["augmentation"] = self._control
         self._phases = (
-            self._phase("discriminator", rates, repeats=recipe.synthesis.discriminator_steps),
-            self._phase("generator", rates),
+            self._phase("discriminator", repeats=options.discriminator_steps),
+            self._phase("generator"),
         )
 
-    def _phase(self, name: str, rates: Mapping[str, Schedule], *, repeats: int = 1) -> Phase:
-        network = self.networks[name]
-        options = self.recipe.synthesis.optimizer
-        betas = (options.beta1, options.beta2.at(0.0))
-        optimizer = Adam(network.parameters(), lr=rates[name].at(0.0), betas=betas)
+    def _new_control(self, device: torch.device) -> AugmentationControl | None:
+        options = self.recipe.synthesis.augmentation
+        if options.kind != "adaptive":
+            return None
+        return AugmentationControl(target=options.target, images=options.images, limit=options.limit).to(device)
+
+    def _phase(self, name: str, *, repeats: int = 1) -> Phase:
+        network, synthesis = self.networks[name], self.recipe.synthesis
+        options, judges = synthesis.optimizer, name == "discriminator"
+        rate = learning_rate_of(options, name)
+        # As published, where a penalty at each k-th step makes k + 1 optimisations of k.
+        interval = synthesis.penalty.interval
+        share = interval / (interval + 1) if judges and options.lazy_rescaling else 1.0
 
         def tune(optimizer: Optimizer, moment: Moment) -> None:
+            for changing in self.networks.values():
+                advance(changing, moment.progress)
             for group in optimizer.param_groups:
-                group["lr"] = rates[name].at(moment.progress)
-                group["betas"] = (options.beta1, options.beta2.at(moment.progress))
+                group["lr"] = rate.at(moment.progress) * share
+                group["betas"] = (options.beta1**share, options.beta2.at(moment.progress) ** share)
 
-        loss = self.discriminator_loss if name == "discriminator" else self.generator_loss
+        optimizer = Adam(network.parameters(), lr=rate.at(0.0), betas=(options.beta1, options.beta2.at(0.0)))
+        loss = self.discriminator_loss if judges else self.generator_loss
         return Phase(name, network, optimizer, loss, tune, repeats=repeats)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        """Generator and discriminator."""
-        return {"generator": self.generator, "discriminator": self.discriminator}
+        """Generator and discriminator; where in use and with a state, "path_length", "lecam" and "augmentation"."""
+        return self._networks
 
     @property
     def phases(self) -> Sequence[Phase]:
@@ -108,70 +124,120 @@ class SynthesisObjective:
         return self.recipe.synthesis.ema_images.at(moment.progress)
 
     def after_step(self, moment: Moment, average: nn.Module) -> None:
-        """Nothing is kept between steps."""
+        """The probability of an adaptive augmentation is adjusted now and then."""
+        if self._control is not None and moment.step % _ADJUST_STEPS == 0:
+            self._control.adjust()
 
-    def discriminator_loss(self, volumes: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
-        """Adversarial loss and penalty for real `volumes` (B, 1, X, Y, Z) and as many generated ones."""
-        real = 2 * volumes - 1
+    def discriminator_loss(self, volumes: Tensor, moment: Moment) -> tuple[Tensor, Reported]:
+        """Adversarial loss, regularisation and penalty, real `volumes` (B, 1, X, Y, Z) against as many generated."""
         with torch.no_grad():
+            real = self._views.real(2 * volumes - 1)
             generated = self._sample(real)
-        # Real and generated volumes in one pass: no layer mixes volumes, and larger batches run faster.
-        both = torch.cat((real, generated))
-        logits = self.discriminator(both)
+            both = self._shown(torch.cat((real, generated)), moment)
+        logits = self._judged(both)
         real_logits, generated_logits = logits.float().chunk(2)
-        loss = self._loss.discriminator(real_logits, generated_logits)
+        loss = self._discriminator_loss(real_logits, generated_logits)
         reported = {
             "adversarial": loss,
             "real_logit": real_logits.mean(),
             "generated_logit": generated_logits.mean(),
         }
-        options = self.recipe.synthesis.penalty
-        if options.kind != "none" and moment.step % options.interval == 0:
-            weight = 0.5 * options.interval * self._penalty_weight.at(moment.progress)
-            for name, penalty in self._steepness(both, logits).items():
-                loss = loss + weight * penalty
-                reported[name] = penalty
+        if self._control is not None:
+            reported |= self._observed(self._control, real_logits, generated_logits)
+        if self._anchors is not None:
+            self._anchors.update(real_logits, generated_logits)
+            if moment.images >= self.recipe.synthesis.lecam.first_image:
+                reported["lecam"] = self._anchors(real_logits, generated_logits)
+                loss = loss + self.recipe.synthesis.lecam.weight * reported["lecam"]
+        if self._penalty.due(moment):
+            critic: Critic = self._judged if self.recipe.synthesis.penalty.kind == "r1+r2" else self.discriminator
+            penalties = self._penalty.measured(critic, both, logits)
+            for penalty in penalties.values():
+                loss = loss + self._penalty.factor(moment) * penalty
+            reported |= self._penalty.reported(penalties, moment)
         return loss, reported
 
-    def _steepness(self, both: Tensor, logits: Tensor) -> dict[str, Tensor]:
-        """The discriminator's mean squared gradients in the form that the recipe asks for: "r1" at the real half of
-        `both`, "r2" at the generated one.
-        """
-        options = self.recipe.synthesis.penalty
-        half = len(both) // 2
-        chosen = {"r1": slice(0, half), "r2": slice(half, None), "r1+r2": slice(None)}[options.kind]
-        volumes = both[chosen]
-        if options.form == "exact":
-            squared = squared_gradient(self.discriminator, volumes)
-        else:
-            # Logits from half precision are too coarse to be subtracted.
-            usable = None if torch.is_autocast_enabled(both.device.type) else logits[chosen]
-            with torch.autocast(both.device.type, enabled=False):
-                squared = squared_difference(self.discriminator, volumes, sigma=options.sigma, logits=usable)
-        if options.kind == "r1+r2":
-            return {"r1": squared[:half].mean(), "r2": squared[half:].mean()}
-        return {options.kind: squared.mean()}
+    def _observed(self, control: AugmentationControl, real: Tensor, generated: Tensor) -> Reported:
+        signs = real_signs(real, generated, boundary=self._loss.boundary)
+        control.observe(signs)
+        return {"real_sign": signs.mean(), "augmentation": control.probability.clone()}
 
-    def generator_loss(self, volumes: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
-        """The generator's side of the adversarial loss, against the same real volumes where the loss pairs them."""
-        generated_logits = self.discriminator(self._sample(volumes)).float()
-        if self._loss.needs_real:
+    def generator_loss(self, volumes: Tensor, moment: Moment) -> tuple[Tensor, Reported]:
+        """The generator's side of the adversarial loss, against the same real volumes where the loss pairs them, and
+        what the recipe asks for beside it.
+        """
+        weight = self.recipe.synthesis.feature_weight
+        with torch.no_grad():
+            views = self._views.real(2 * volumes - 1)
+        generated = self._seen(self._shown(self._sample(views), moment))
+        generated_logits = generated[-1].float()
+        if self._loss.needs_real or weight:
             with torch.no_grad():
-                real_logits = self.discriminator(2 * volumes - 1).float()
+                real = self._seen(self._shown(views, moment))
+                real_logits = real[-1].float()
         else:
             real_logits = torch.zeros_like(generated_logits)
-        return self._loss.generator(real_logits, generated_logits), {}
+        loss = self._loss.generator(real_logits, generated_logits)
+        reported = {"adversarial": loss}
+        if weight:
+            reported["features"] = mean_feature_matching(real[:-1], generated[:-1])
+            loss = loss + weight * reported["features"]
+        paths = self.recipe.synthesis.path_length
+        if self._paths is not None and moment.step % paths.interval == 0:
+            # Half a batch, because the gradient's graph takes much memory (Karras et al. 2019, appendix B).
+            latents = self._latents(volumes[: -(-len(volumes) // 2)])
+            reported["path_length"] = self._paths(self.generator, latents)
+            loss = loss + paths.weight * paths.interval * reported["path_length"]
+        return loss, reported
 
-    def _sample(self, like: Tensor) -> Tensor:
-        latents = torch.randn(len(like), self.generator.latent_size, device=like.device)
-        return self.generator(latents)
+    def _latents(self, like: Tensor) -> Tensor:
+        return torch.randn(len(like), self.recipe.network.latent_size, device=like.device)
+
+    def _sample(self, real: Tensor) -> Tensor:
+        """Generated volumes, as many and seen in the same way as the real ones."""
+        return self._views.generated(self.generator, self._latents(real), real)
+
+    def _shown(self, volumes: Tensor, moment: Moment) -> Tensor:
+        """Volumes (B, 1, X, Y, Z) as the discriminator sees them: augmented, with instance noise."""
+        options = self.recipe.synthesis.augmentation
+        if options.kind != "none":
+            fixed = options.probability.at(moment.progress)
+            probability: Tensor | float = fixed if self._control is None else self._control.probability
+            flip = self.recipe.synthesis.flip
+            volumes = augmented(volumes, probability, options, spacing=self.spacing, flip=flip)
+        # Twice, because the networks' range of [-1, 1] is twice that of normalised intensity.
+        noise = 2 * self.recipe.synthesis.instance_noise.at(moment.progress)
+        return volumes + noise * torch.randn_like(volumes) if noise > 0 else volumes
+
+    def _judged(self, both: Tensor) -> Tensor:
+        """Logits of real volumes and as many generated ones behind them.
+
+        They go in one pass, because larger batches run faster, unless a layer would mix the two kinds.
+        """
+        if self._apart:
+            return torch.cat([self.discriminator(half) for half in both.chunk(2)])
+        return self.discriminator(both)
+
+    def _seen(self, volumes: Tensor) -> list[Tensor]:
+        """The logits last; before them the discriminator's features where the generator has to match them."""
+        if self.recipe.synthesis.feature_weight:
+            return list(self.discriminator.features(volumes))  # type: ignore[operator]
+        return [self.discriminator(volumes)]
 
     def export(self, average: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Configuration and weights of the averaged generator."""
+        network = exported_generator(self.recipe.network, self.generator, shape=self.shape, spacing=self.spacing)
         config = {
             "task": "synthesis",
-            "network": {"name": "r3_generator", "arguments": self.generator.arguments},
+            "network": network,
             "shape": list(self.shape),
             "spacing": list(self.spacing),
         }
         return config, dict(average.state_dict())
+
+
+def learning_rate_of(options: OptimizerOptions, name: str) -> Schedule:
+    """The learning rate of "generator" or "discriminator"."""
+    if name == "discriminator" and options.discriminator_learning_rate is not None:
+        return options.discriminator_learning_rate
+    return options.learning_rate

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from medgan.errors import MedganError
 from medgan.recipe import TrainingOptions
+from medgan.training.accumulation import accumulate_gradients, refuse_mixing
 from medgan.training.average import frozen_copy, update_average
 from medgan.training.checkpoint import load_checkpoint, save_checkpoint
 from medgan.training.interruption import Interruption, catching_signals
+from medgan.training.metrics import History, Sums
 from medgan.training.numerics import autocast_dtype, numerics, random_state, restore_random_state
 from medgan.training.phases import Moment, Objective, Phase
-
-History = dict[str, list[tuple[int, float]]]
+from medgan.training.supervision import Notice, Supervisor
 
 
 class BatchSource(Protocol):
@@ -49,36 +50,19 @@ class Tick:
     average: nn.Module
 
 
-@dataclass
-class _Sums:
-    """Sums of reported scalars, kept on the device so that reporting costs no synchronisation per step."""
-
-    totals: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, name: str, value: Tensor) -> None:
-        value = value.detach().float()
-        self.totals[name] = self.totals[name] + value if name in self.totals else value
-        self.counts[name] = self.counts.get(name, 0) + 1
-
-    def means(self) -> dict[str, float]:
-        names = list(self.totals)
-        values = torch.stack([self.totals[name] / self.counts[name] for name in names]).tolist() if names else []
-        self.totals.clear()
-        self.counts.clear()
-        return dict(zip(names, values, strict=True))
-
-
 @dataclass(frozen=True)
 class TrainingResult:
     """How a training ended.
 
     Args:
-        finished: whether all images were seen.
+        finished: whether all images were seen, or a rule or watchdog ended it.
         signal: name of the signal that ended it early, if one did.
-        average: the averaged network.
+        average: the averaged network; of the best evaluation where those weights were kept.
         history: every reported metric as (step, value) pairs.
         moment: where it stands.
+        ended: why a rule or watchdog ended it before all images were seen.
+        notices: what watchdogs warned of.
+        best_step: the step whose weights `average` has, where those of the best evaluation were kept.
     """
 
     finished: bool
@@ -86,6 +70,9 @@ class TrainingResult:
     average: nn.Module
     history: History
     moment: Moment
+    ended: str | None = None
+    notices: tuple[Notice, ...] = ()
+    best_step: int | None = None
 
 
 class Trainer:
@@ -99,6 +86,10 @@ class Trainer:
         checkpoints: folder of this run's checkpoints.
         notes: plain values that a checkpoint must carry along, such as the recipe and the tracked run's id.
         on_tick: called in turn at each tick, after the metrics were found finite.
+        supervisor: looks after the training at its ticks; by default nobody does.
+
+    Raises:
+        MedganError: batches are to be split, and a network mixes the volumes of a batch.
     """
 
     def __init__(
@@ -111,13 +102,18 @@ class Trainer:
         checkpoints: Path,
         notes: dict[str, Any] | None = None,
         on_tick: Sequence[Callable[[Tick], None]] = (),
+        supervisor: Supervisor | None = None,
     ) -> None:
+        if options.accumulation > 1:
+            refuse_mixing(objective.networks.values())
         self.objective, self.source, self.options = objective, source, options
         self.device, self.checkpoints, self.notes, self.on_tick = device, checkpoints, dict(notes or {}), list(on_tick)
         self.step, self.position, self.images = 0, 0, 0
+        self.supervisor = supervisor
+        self.ended: str | None = None
         self.history: History = {}
         self.average = frozen_copy(objective.networks[objective.averaged])
-        self._sums = _Sums()
+        self._sums = Sums()
         self._dtype = autocast_dtype(device, options.mode)
         self._batches_per_step = max(phase.repeats for phase in objective.phases)
 
@@ -127,7 +123,7 @@ class Trainer:
         return Moment(self.step, self.images, min(1.0, self.images / self.objective.images))
 
     def run(self, *, stop_after: int | None = None) -> TrainingResult:
-        """Train to the end, to a signal, or to step `stop_after`; in every case a checkpoint is written last.
+        """Train to the end, to the supervisor's, to a signal, or to step `stop_after`; a checkpoint is written last.
 
         Raises:
             MedganError: a loss or gradient is no longer finite; the newest checkpoint is from before that.
@@ -135,7 +131,7 @@ class Trainer:
         with numerics(self.options.mode), catching_signals() as interruption:
             batches = self.source.stream(self.position)
             self._tick_start, self._tick_images = time.perf_counter(), self.images
-            while self.images < self.objective.images and not interruption:
+            while self.images < self.objective.images and not interruption and self.ended is None:
                 self._step([next(batches) for _ in range(self._batches_per_step)])
                 done = self.images >= self.objective.images
                 stopping = done or bool(interruption) or self.step == stop_after
@@ -146,9 +142,15 @@ class Trainer:
         return self._result(interruption)
 
     def _result(self, interruption: Interruption) -> TrainingResult:
-        finished = self.images >= self.objective.images
+        finished = self.images >= self.objective.images or self.ended is not None
         name = interruption.signal.name if interruption.signal and not finished else None
-        return TrainingResult(finished, name, self.average, self.history, self.moment)
+        result = TrainingResult(finished, name, self.average, self.history, self.moment, self.ended)
+        if self.supervisor is None:
+            return result
+        result = replace(result, notices=self.supervisor.notices)
+        if not finished:
+            return result
+        return replace(result, average=self.supervisor.product(self.average), best_step=self.supervisor.best_step)
 
     def _step(self, batches: list[Tensor]) -> None:
         """All active phases once, then the average."""
@@ -170,22 +172,47 @@ class Trainer:
             network.requires_grad_(network is phase.module)
         phase.tune(phase.optimizer, moment)
         phase.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None):
-            loss, reported = phase.loss(volumes, moment)
-        loss.backward()
+        reported = self._differentiated(phase, volumes, moment)
         limit = self.options.gradient_clip if self.options.gradient_clip is not None else math.inf
         norm = nn.utils.clip_grad_norm_(phase.module.parameters(), limit)
         phase.optimizer.step()
-        for name, value in {"loss": loss, "gradient_norm": norm, **reported}.items():
+        for name, value in {"loss": reported["loss"], "gradient_norm": norm, **reported}.items():
             self._sums.add(f"{phase.name}/{name}", value)
+
+    def _differentiated(self, phase: Phase, volumes: Tensor, moment: Moment) -> dict[str, Tensor]:
+        """The phase's loss and its reports; the gradients are in the module's parameters then."""
+
+        def precision() -> torch.autocast:
+            return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None)
+
+        if self.options.accumulation > 1:
+            return accumulate_gradients(phase, volumes, moment, self.options.accumulation, precision)
+        with precision():
+            loss, reported = phase.loss(volumes, moment)
+        loss.backward()
+        return {"loss": loss, **reported}
 
     def _on_device(self, batch: Tensor) -> Tensor:
         batch = batch.to(self.device, non_blocking=True)
         return batch.contiguous(memory_format=torch.channels_last_3d)
 
     def _tick(self, *, final: bool) -> None:
-        """Report, refuse what is not finite, call what was handed in, checkpoint."""
+        """Report, refuse what is not finite, have it judged, call what was handed in, checkpoint."""
         metrics = self._sums.means()
+        self._refuse_not_finite(metrics)
+        seconds = time.perf_counter() - self._tick_start
+        metrics["speed/images_per_second"] = (self.images - self._tick_images) / seconds
+        if self.device.type == "cuda":
+            metrics["memory/peak_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+        due = self.step % (self.options.tick_steps * self.options.checkpoint_ticks) == 0
+        metrics |= self._supervised(metrics, at_checkpoint=due or self.images >= self.objective.images)
+        for call in self.on_tick:
+            call(Tick(self.moment, metrics, self.average))
+        if final or due or self.ended is not None:
+            save_checkpoint(self.checkpoints, self.state())
+        self._tick_start, self._tick_images = time.perf_counter(), self.images
+
+    def _refuse_not_finite(self, metrics: dict[str, float]) -> None:
         broken = sorted(name for name, value in metrics.items() if not math.isfinite(value))
         if broken:
             newest = max(self.checkpoints.glob("step-*.pt"), default=None)
@@ -195,17 +222,21 @@ class Trainer:
                 file=self.checkpoints.parent,
                 hint=f"{kept} Lower the learning rate, raise the penalty's weight, or set training.gradient_clip.",
             )
-        seconds = time.perf_counter() - self._tick_start
-        metrics["speed/images_per_second"] = (self.images - self._tick_images) / seconds
-        if self.device.type == "cuda":
-            metrics["memory/peak_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
-        for name, value in metrics.items():
+
+    def _supervised(self, metrics: dict[str, float], *, at_checkpoint: bool) -> dict[str, float]:
+        """Remember the tick's metrics and what the supervisor measures, which is returned, and heed its judgement.
+
+        Samples are looked at where an uninterrupted training would, so that one that was resumed ends like it.
+        """
+        measured = self.supervisor.looked(self.average) if self.supervisor is not None and at_checkpoint else {}
+        for name, value in {**metrics, **measured}.items():
             self.history.setdefault(name, []).append((self.step, value))
-        for call in self.on_tick:
-            call(Tick(self.moment, metrics, self.average))
-        if final or (self.step // self.options.tick_steps) % self.options.checkpoint_ticks == 0:
-            save_checkpoint(self.checkpoints, self.state())
-        self._tick_start, self._tick_images = time.perf_counter(), self.images
+        if self.supervisor is not None:
+            self.ended = self.supervisor.judged(self.moment, self.history, self.average)
+            # With all images seen there is nothing left to end.
+            if self.images >= self.objective.images:
+                self.ended = None
+        return measured
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed training needs: state_dicts, counters, random states, history, notes."""
@@ -220,6 +251,8 @@ class Trainer:
             "random": random_state(),
             "history": {name: [list(pair) for pair in pairs] for name, pairs in self.history.items()},
             "notes": self.notes,
+            "ended": self.ended,
+            "supervisor": self.supervisor.state_dict() if self.supervisor is not None else None,
         }
 
     def resume(self) -> None:
@@ -244,4 +277,7 @@ class Trainer:
             ) from error
         self.step, self.position, self.images = state["step"], state["position"], state["images"]
         self.history = {name: [(int(s), v) for s, v in pairs] for name, pairs in state["history"].items()}
+        self.ended = state.get("ended")
+        if self.supervisor is not None and state.get("supervisor") is not None:
+            self.supervisor.load_state_dict(state["supervisor"])
         restore_random_state(state["random"])

@@ -13,6 +13,7 @@ from medgan.adversarial.fidelity import (
     DISTANCES,
     Distance,
     absolute_distance,
+    band_energy_distance,
     charbonnier_distance,
     detail_energy_distance,
     gradient_distance,
@@ -116,5 +117,37 @@ def test_detail_energy_asks_how_strong_and_not_where() -> None:
 def test_detail_energy_is_differentiable_where_there_is_none() -> None:
     flat = torch.zeros(1, 1, 12, 12, 12, requires_grad=True)
     detail_energy_distance(flat, torch.rand(1, 1, 12, 12, 12)).backward()
+    assert flat.grad is not None
+    assert flat.grad.isfinite().all()
+
+
+def band_amplitudes(lines: np.ndarray, bands: int) -> np.ndarray:
+    """Root mean square of each band along the last axis, by numpy and scipy's window."""
+    from scipy.signal.windows import hann
+
+    size = lines.shape[-1]
+    power = (np.abs(np.fft.rfft(lines * hann(size, sym=True))) ** 2 / size).reshape(-1, size // 2 + 1).mean(0)[1:]
+    band = np.arange(len(power)) * bands // len(power)
+    return np.sqrt([power[band == number].sum() / size for number in range(bands)])
+
+
+def test_band_energy_compares_the_spectra_of_all_bands_but_the_lowest() -> None:
+    random = np.random.default_rng(0)
+    truth, restored = random.normal(size=(2, 12, 14, 20)) * [[[[1.0]]], [[[0.7]]]]
+    expected = []
+    for axis in range(3):
+        wanted, found = (band_amplitudes(np.moveaxis(one, axis, -1), 5)[1:] for one in (truth, restored))
+        expected.append(np.mean(np.abs(found - wanted) / (wanted + 1e-3)))
+    shown = band_energy_distance(torch.from_numpy(restored)[None, None], torch.from_numpy(truth)[None, None])
+    assert float(shown) == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_band_energy_asks_how_strong_and_not_where() -> None:
+    torch.manual_seed(0)
+    truth = torch.randn(1, 1, 16, 16, 16)
+    assert band_energy_distance(truth.flip(-1), truth) < 1e-5
+    assert float(band_energy_distance(0.5 * truth, truth)) == pytest.approx(0.5, abs=0.01)
+    flat = torch.zeros_like(truth, requires_grad=True)
+    band_energy_distance(flat, truth).backward()
     assert flat.grad is not None
     assert flat.grad.isfinite().all()

@@ -1,0 +1,97 @@
+"""Trainings for the GAN benchmarks: measured per step, and made as long as a budget of time allows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medgan.geometry import Shape, Spacing
+from medgan.recipe import SynthesisRecipe
+from medgan.recipe_files import load_recipe
+from medgan.training.supervision import Supervisor
+from medgan.training.synthesis import SynthesisObjective
+from medgan.training.trainer import BatchSource, Trainer, TrainingResult
+
+WARM_UP = 2
+
+
+class SmoothVolumes:
+    """Batches of smooth random volumes in 0..1, for timing alone.
+
+    Args:
+        shape: voxels of a volume.
+        batch_size: volumes in a batch.
+    """
+
+    def __init__(self, shape: Shape, batch_size: int) -> None:
+        self.shape, self.batch_size = shape, batch_size
+
+    def stream(self, position: int) -> Iterator[torch.Tensor]:
+        """Batches from `position` on."""
+        while True:
+            coarse = np.random.default_rng(position).random((self.batch_size, 1, 4, 4, 4), dtype=np.float32)
+            yield torch.nn.functional.interpolate(torch.from_numpy(coarse), self.shape, mode="trilinear")
+            position += 1
+
+
+def synthesis_recipe(name: str, overrides: list[str]) -> SynthesisRecipe:
+    """A recipe that trains a GAN.
+
+    Raises:
+        TypeError: it trains something else.
+    """
+    recipe = load_recipe(name, overrides)
+    if not isinstance(recipe, SynthesisRecipe):
+        raise TypeError(f"{name} trains no GAN")
+    return recipe
+
+
+def with_training(recipe: SynthesisRecipe, **fields: Any) -> SynthesisRecipe:
+    """The same recipe with other fields of its `training`."""
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update=fields)})
+
+
+def prepared(
+    recipe: SynthesisRecipe,
+    source: BatchSource,
+    folder: Path,
+    *,
+    shape: Shape,
+    spacing: Spacing,
+    device: torch.device,
+    supervisor: Supervisor | None = None,
+) -> Trainer:
+    """A trainer with fresh networks; its checkpoints go to `folder`."""
+    objective = SynthesisObjective(recipe, shape=shape, spacing=spacing, device=device)
+    return Trainer(objective, source, recipe.training, device=device, checkpoints=folder, supervisor=supervisor)
+
+
+def seconds_per_step(trainer: Trainer, steps: int) -> float:
+    """Mean time of the next `steps` steps of a fresh trainer, after two that warm it up; checkpoints apart."""
+    trainer.run(stop_after=WARM_UP)
+    trainer.run(stop_after=WARM_UP + steps)
+    speed = trainer.history["speed/images_per_second"][-1][1]
+    return trainer.images / trainer.step / speed
+
+
+def steps_within(recipe: SynthesisRecipe, source: BatchSource, seconds: float, **grid: Any) -> int:
+    """How many steps of this training fit into `seconds` here, at least one; `grid` as for `prepared`."""
+    alone = with_training(recipe.with_steps(10**6), tick_steps=10**6)
+    with tempfile.TemporaryDirectory() as folder:
+        per_step = seconds_per_step(prepared(alone, source, Path(folder), **grid), 5)
+    return max(1, int(seconds / per_step))
+
+
+def train_within(
+    recipe: SynthesisRecipe, source: BatchSource, seconds: float, *, looks: int, supervisor: Supervisor, **grid: Any
+) -> TrainingResult:
+    """A whole training, schedules included, that takes about `seconds`; the supervisor looks about `looks` times."""
+    steps = steps_within(recipe, source, seconds, **grid)
+    whole = with_training(recipe.with_steps(steps), tick_steps=max(1, steps // looks), checkpoint_ticks=1)
+    with tempfile.TemporaryDirectory() as folder:
+        return prepared(whole, source, Path(folder), supervisor=supervisor, **grid).run()

@@ -1,0 +1,79 @@
+"""What a translated scan is held against: the best that intensities alone could do, and the target's histogram."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from medgan.errors import MedganError
+
+# Of normalised intensities: what lies outside counts to the outermost bins.
+_LOWEST, _HIGHEST, _BINS = -0.5, 2.0, 256
+_QUANTILES = 512
+# Normalised intensities below this are mostly air, which would rule every histogram.
+AIR = 0.05
+
+
+@dataclass(frozen=True)
+class IntensityMap:
+    """The global map of intensities with the least squared error: for each of 256 bins of the source's normalised
+    intensity the mean of the target's. It knows nothing of a voxel's surroundings; what a network gains over it, it
+    gains by looking at them.
+
+    Args:
+        values: the target's means, by bins of equal width from -0.5 to 2.
+    """
+
+    values: NDArray[np.float64]
+
+    @classmethod
+    def fitted(cls, pairs: Iterable[tuple[ArrayLike, ArrayLike]]) -> IntensityMap:
+        """From (source, target) pairs of normalised voxels on one grid; empty bins are interpolated.
+
+        Raises:
+            MedganError: there is no pair, or shapes differ.
+        """
+        totals, counts = np.zeros(_BINS), np.zeros(_BINS)
+        for source, target in pairs:
+            first, second = np.asarray(source), np.asarray(target)
+            if first.shape != second.shape:
+                raise MedganError(f"a pair must have one shape, not {first.shape} and {second.shape}")
+            bins = _bins(first).ravel()
+            totals += np.bincount(bins, second.ravel(), minlength=_BINS)
+            counts += np.bincount(bins, minlength=_BINS)
+        seen = counts > 0
+        if not seen.any():
+            raise MedganError("there is no pair of scans from which a map of intensities could be made")
+        places = np.arange(_BINS)
+        return cls(np.interp(places, places[seen], totals[seen] / counts[seen]))
+
+    def applied(self, source: ArrayLike) -> NDArray[np.float32]:
+        """The target's normalised intensities that a source's stand for; same shape."""
+        return self.values[_bins(np.asarray(source))].astype(np.float32)
+
+
+def intensity_distance(first: Iterable[ArrayLike], second: Iterable[ArrayLike]) -> float:
+    """How far the intensities of two sets of normalised scans differ, air left out: the mean absolute difference of
+    their quantiles (the Wasserstein-1 distance).
+
+    Raises:
+        MedganError: a set holds nothing but air.
+    """
+    one, other = _quantiles(first), _quantiles(second)
+    return float(np.abs(one - other).mean())
+
+
+def _quantiles(scans: Iterable[ArrayLike]) -> NDArray[np.float64]:
+    values = [np.asarray(scan).ravel() for scan in scans]
+    seen = np.concatenate([one[one > AIR] for one in values]) if values else np.empty(0)
+    if not len(seen):
+        raise MedganError("there is nothing but air in a set of scans whose intensities are to be compared")
+    return np.quantile(seen.astype(np.float64), (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
+
+
+def _bins(voxels: NDArray[np.floating]) -> NDArray[np.intp]:
+    scaled = (voxels - _LOWEST) * (_BINS / (_HIGHEST - _LOWEST))
+    return np.clip(scaled, 0, _BINS - 1).astype(np.intp)

@@ -1,0 +1,112 @@
+"""Watchdogs on histories whose failure is known to be there or not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from medgan.training.metrics import History
+from medgan.training.watchdogs import WATCHDOGS, alarms
+
+
+def _history(**metrics: list[float]) -> History:
+    """Metrics by name with "__" for "/", one value every ten steps."""
+    return {
+        name.replace("__", "/"): [(10 * (tick + 1), value) for tick, value in enumerate(values)]
+        for name, values in metrics.items()
+    }
+
+
+# A game in balance: logits about one apart, a penalty of the size of the loss, samples as varied as the cohort.
+HEALTHY = _history(
+    generator__gradient_norm=[2.0, 0.9, 0.5, 0.4, 0.45, 0.5, 0.3, 0.4, 0.35, 0.4],
+    discriminator__adversarial=[0.69, 0.6, 0.5, 0.4, 0.45, 0.4, 0.35, 0.4, 0.42, 0.4],
+    discriminator__loss=[0.7, 0.8, 0.9, 0.8, 0.8, 0.7, 0.6, 0.7, 0.8, 0.7],
+    discriminator__real_logit=[0.0, 0.3, 0.5, 0.6, 0.5, 0.6, 0.7, 0.6, 0.6, 0.6],
+    discriminator__generated_logit=[0.0, -0.3, -0.5, -0.6, -0.5, -0.6, -0.7, -0.6, -0.6, -0.6],
+    samples__diversity=[0.02, 0.1, 0.4, 0.6, 0.7, 0.7, 0.8, 0.8, 0.8, 0.8],
+    samples__nearest_training=[2.0, 1.6, 1.3, 1.2, 1.1, 1.1, 1.0, 1.0, 1.0, 1.0],
+    samples__nearest_training_auc=[0.2, 0.3, 0.4, 0.4, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5],
+)
+
+
+def _kinds(history: History) -> set[str]:
+    return {alarm.kind for alarm in alarms(history)}
+
+
+@pytest.mark.parametrize("ticks", range(11))
+def test_a_healthy_training_is_left_in_peace(ticks: int) -> None:
+    assert not alarms({name: pairs[:ticks] for name, pairs in HEALTHY.items()})
+
+
+def test_nothing_is_said_of_what_was_not_measured() -> None:
+    assert not alarms({"fidelity/loss": [(1, 1.0)] * 20})
+
+
+FAILURES = {
+    # The minimax loss: gradient and discriminator's loss as exp(-logit) when the logits drift apart by two a tick.
+    "vanishing_gradient": {"generator/gradient_norm": [math.exp(-2 * tick) for tick in range(10)]},
+    "discriminator_wins": {
+        "discriminator/adversarial": [2 * math.log1p(math.exp(-2 * tick)) for tick in range(10)],
+        "discriminator/loss": [2 * math.log1p(math.exp(-2 * tick)) for tick in range(10)],
+    },
+    "exploding_penalty": {"discriminator/loss": [0.6 + 0.1 * 3.0**tick for tick in range(10)]},
+    "mode_collapse": {"samples/diversity": [0.02, 0.3, 0.6, 0.7, 0.5, 0.3, 0.1, 0.05, 0.03, 0.02]},
+    "memorisation": {
+        "samples/nearest_training": [2.0, 1.5, 1.1, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4],
+        "samples/nearest_training_auc": [0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0],
+    },
+}
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_each_failure_is_named_alone_with_its_figures_and_a_remedy(kind: str) -> None:
+    changed = {
+        name: [(10 * (tick + 1), value) for tick, value in enumerate(FAILURES[kind][name])] for name in FAILURES[kind]
+    }
+    (alarm,) = alarms(HEALTHY | changed)
+    assert alarm.kind == kind
+    assert any(character.isdigit() for character in alarm.evidence)
+    assert alarm.remedy == WATCHDOGS[kind].remedy
+
+
+def test_every_watchdog_has_a_failure_here() -> None:
+    assert set(FAILURES) == set(WATCHDOGS)
+
+
+def test_one_bad_tick_is_no_failure() -> None:
+    for name, value in (
+        ("generator/gradient_norm", 0.0),
+        ("discriminator/adversarial", 0.0),
+        ("discriminator/loss", 1e6),
+        ("samples/diversity", 0.0),
+    ):
+        pairs = [*HEALTHY[name][:-1], (100, value)]
+        assert not alarms(HEALTHY | {name: pairs}), name
+
+
+def test_a_loss_that_may_be_negative_is_not_mistaken_for_a_victory() -> None:
+    # The Wasserstein distance: large and negative when the critic does well, as it should.
+    adversarial = [(tick, -5.0 - tick) for tick in range(1, 11)]
+    assert not alarms(HEALTHY | {"discriminator/adversarial": adversarial, "discriminator/loss": adversarial})
+
+
+def test_a_penalty_that_is_absurd_from_the_start_is_named_without_having_grown() -> None:
+    loss = [(tick, 0.4 + 1e5) for tick in range(1, 5)]
+    adversarial = [(tick, 0.4) for tick in range(1, 5)]
+    assert _kinds({"discriminator/loss": loss, "discriminator/adversarial": adversarial}) == {"exploding_penalty"}
+    # The gradient penalty of a fresh critic is ten times one, and falls.
+    falling = _history(discriminator__loss=[10.4, 7.0, 3.0, 1.0, 0.8], discriminator__adversarial=[0.4] * 5)
+    assert not alarms(falling)
+
+
+def test_samples_that_never_began_to_differ_are_a_collapse_from_the_third_look() -> None:
+    for looks, expected in ((1, set()), (2, set()), (3, {"mode_collapse"})):
+        assert _kinds({"samples/diversity": [(tick, 0.01) for tick in range(looks)]}) == expected
+
+
+def test_samples_near_to_all_training_scans_are_not_called_memorised() -> None:
+    # A blurred average is nearer to every scan than scans are to each other, but singles out none.
+    history = _history(samples__nearest_training=[0.5] * 4, samples__nearest_training_auc=[0.1] * 4)
+    assert not alarms(history)
