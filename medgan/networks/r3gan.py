@@ -2,10 +2,9 @@
 GAN!").
 
 Residual blocks whose last convolution starts at zero, linear resampling between stages, a learned basis at the
-coarsest stage. Two
-kinds of block: the paper's inverted bottleneck with grouped convolutions, and a dense pair of convolutions that runs
-    several times
-faster on a CPU. With the Haar head the networks work on eight sub-bands at half the resolution.
+coarsest stage. Two kinds of block: the paper's inverted bottleneck with grouped convolutions, and a dense pair of
+convolutions that runs several times faster on a CPU. With the Haar head the networks work on eight sub-bands at half
+the resolution.
 """
 
 from __future__ import annotations
@@ -17,14 +16,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from medgan.geometry import Shape
-from medgan.networks.haar import haar, inverse_haar
+from medgan.networks.layers import (
+    ACTIVATION_GAIN,
+    activated,
+    as_shape,
+    checked_stages,
+    head_from_volume,
+    volume_from_head,
+)
 from medgan.networks.resample import Resample
 
-_SLOPE = 0.2
-_ACTIVATION_GAIN = math.sqrt(2 / (1 + _SLOPE**2))
 # Initial standard deviation, over latent vectors, of the weight of a basis pattern whose mean weight is one.
 _VARIATION = 0.5
 
@@ -45,7 +47,7 @@ class _BiasedActivation(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x + self.bias.to(x.dtype).view(-1, 1, 1, 1), _SLOPE)
+        return activated(x + self.bias.to(x.dtype).view(-1, 1, 1, 1))
 
 
 class ResidualBlock(nn.Module):
@@ -62,7 +64,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         if group_width:
             inner = max(group_width, channels * expansion // group_width * group_width)
-            gain = _ACTIVATION_GAIN * depth**-0.25
+            gain = ACTIVATION_GAIN * depth**-0.25
             self.body = nn.Sequential(
                 _convolution(channels, inner, 1, gain=gain),
                 _BiasedActivation(inner),
@@ -72,7 +74,7 @@ class ResidualBlock(nn.Module):
             )
         else:
             self.body = nn.Sequential(
-                _convolution(channels, channels, 3, gain=_ACTIVATION_GAIN * depth**-0.5),
+                _convolution(channels, channels, 3, gain=ACTIVATION_GAIN * depth**-0.5),
                 _BiasedActivation(channels),
                 _convolution(channels, channels, 3, gain=0.0),
             )
@@ -84,12 +86,6 @@ class ResidualBlock(nn.Module):
 
 def _stage(channels: int, blocks: int, options: dict[str, int]) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(channels, **options) for _ in range(blocks)))
-
-
-def _checked_stages(shapes: Sequence[Sequence[int]], channels: Sequence[int]) -> list[Shape]:
-    if len(shapes) != len(channels):
-        raise ValueError(f"{len(shapes)} stage shapes need as many channel counts, got {len(channels)}")
-    return [(int(x), int(y), int(z)) for x, y, z in shapes]
 
 
 class R3Generator(nn.Module):
@@ -120,7 +116,7 @@ class R3Generator(nn.Module):
         haar_head: bool = False,
     ) -> None:
         super().__init__()
-        stages = _checked_stages(shapes, channels)
+        stages = checked_stages(shapes, channels)
         self.arguments: dict[str, Any] = {
             "shapes": [list(shape) for shape in stages],
             "channels": list(channels),
@@ -132,7 +128,7 @@ class R3Generator(nn.Module):
             "haar_head": haar_head,
         }
         self.latent_size, self.haar_head = latent_size, haar_head
-        self.out_shape: Shape = (int(out_shape[0]), int(out_shape[1]), int(out_shape[2]))
+        self.out_shape = as_shape(out_shape)
         options = {"group_width": group_width, "expansion": expansion, "depth": blocks * len(stages)}
         self.basis = nn.Parameter(torch.randn(1, channels[0], *stages[0]))
         # Scans of one anatomy share most of what they show: samples start as variations of one common pattern.
@@ -158,11 +154,7 @@ class R3Generator(nn.Module):
         for widen, grow, stage in zip(self.widen, self.grow, list(self.stages)[1:], strict=True):
             # Channels are reduced before growing: the same function of the input at an eighth of the cost.
             x = stage(grow(widen(x)).contiguous(memory_format=torch.channels_last_3d))
-        x = self.head(x)
-        if self.haar_head:
-            x = inverse_haar(x)
-            x = x[:, :, : self.out_shape[0], : self.out_shape[1], : self.out_shape[2]]
-        return x
+        return volume_from_head(self.head(x), self.out_shape, haar_head=self.haar_head)
 
 
 class R3Discriminator(nn.Module):
@@ -193,10 +185,9 @@ class R3Discriminator(nn.Module):
         haar_head: bool = False,
     ) -> None:
         super().__init__()
-        stages = _checked_stages(shapes, channels)[::-1]
+        stages = checked_stages(shapes, channels)[::-1]
         widths = list(channels)[::-1]
         self.haar_head = haar_head
-        self.padding = [extra for size in reversed(out_shape) for extra in (0, size % 2)] if haar_head else []
         options = {"group_width": group_width, "expansion": expansion, "depth": blocks * len(stages)}
         self.stem = _convolution(8 if haar_head else 1, widths[0], 1)
         self.stages = nn.ModuleList(_stage(width, blocks, options) for width in widths)
@@ -216,9 +207,7 @@ class R3Discriminator(nn.Module):
 
     def features(self, volumes: Tensor) -> list[Tensor]:
         """What each stage makes of volumes (B, 1, X, Y, Z): (B, channels, ...), finest first; then the logits."""
-        x = volumes
-        if self.haar_head:
-            x = haar(F.pad(x, self.padding, mode="replicate") if any(self.padding) else x)
+        x = head_from_volume(volumes, haar_head=self.haar_head)
         x = self.stem(x.contiguous(memory_format=torch.channels_last_3d))
         seen = [self.stages[0](x)]
         for shrink, widen, stage in zip(self.shrink, self.widen, list(self.stages)[1:], strict=True):
