@@ -15,15 +15,14 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from medgan.errors import MedganError, nearest
 from medgan.files import write_text
-from medgan.recipe import AnyRecipe, SuperResolutionRecipe, SynthesisRecipe
-from medgan.recipe_translation import TranslationRecipe
+from medgan.recipe import AnyRecipe, SuperResolutionRecipe, SynthesisRecipe, TranslationRecipe
 
 _TASKS: dict[str, type[BaseModel]] = {
     "synthesis": SynthesisRecipe,
     "super_resolution": SuperResolutionRecipe,
     "translation": TranslationRecipe,
 }
-_Recipe = Annotated[SynthesisRecipe | SuperResolutionRecipe | TranslationRecipe, Field(discriminator="task")]
+_Recipe = Annotated[AnyRecipe, Field(discriminator="task")]
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from medgan.geometry import Shape
-from medgan.recipe import PenaltyOptions, Schedule, TrackingOptions, TrainingOptions, _Options
+from medgan.recipe_options import Options, PenaltyOptions, Schedule, TrackingOptions, TrainingOptions
 
 
-class TranslationNetwork(_Options):
+class TranslationNetwork(Options):
     """Sizes of a translating network: a U-shape of residual blocks."""
 
     channels: int = Field(16, ge=1)
@@ -27,7 +27,7 @@ class TranslationNetwork(_Options):
     """
 
 
-class TranslationOptions(_Options):
+class TranslationOptions(Options):
     """The games of a translation training, and what keeps the anatomy in place."""
 
     method: Literal["pix2pix", "cyclegan"] = "pix2pix"
@@ -94,7 +94,7 @@ class TranslationOptions(_Options):
 SMALLEST_PATCH = 8
 
 
-class TranslationRecipe(_Options):
+class TranslationRecipe(Options):
     """Train networks that turn one contrast into another."""
 
     task: Literal["translation"]

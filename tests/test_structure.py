@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Floors from the ground up; a module may import its own package and lower floors only.
 FLOORS = (
     {"errors", "files", "geometry", "reporter", "provenance", ""},
-    {"volume", "recipe", "recipe_files", "recipe_families", "recipe_translation", "resampling", "io", "pretrained"}
-    | {"defacing", "defacing_fit"},
+    {"volume", "resampling", "io", "pretrained", "defacing", "defacing_fit"}
+    | {"recipe", "recipe_options", "recipe_synthesis", "recipe_super_resolution", "recipe_translation"}
+    | {"recipe_families", "recipe_files"},
     {"networks", "adversarial", "data", "acquisition"},
     {"training", "inference", "evaluation", "report", "tracking", "node", "plugins"},
     {"workflows"},
