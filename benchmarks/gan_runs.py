@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import torch
 from medgan.geometry import Shape, Spacing
 from medgan.recipe import SynthesisRecipe
 from medgan.recipe_files import load_recipe
+from medgan.training.kinds import synthesis_objective
 from medgan.training.supervision import Supervisor
-from medgan.training.synthesis import SynthesisObjective
 from medgan.training.trainer import BatchSource, Trainer, TrainingResult
 
 WARM_UP = 2
@@ -67,7 +68,7 @@ def prepared(
     supervisor: Supervisor | None = None,
 ) -> Trainer:
     """A trainer with fresh networks; its checkpoints go to `folder`."""
-    objective = SynthesisObjective(recipe, shape=shape, spacing=spacing, device=device)
+    objective = synthesis_objective(recipe, shape=shape, spacing=spacing, device=device)
     return Trainer(objective, source, recipe.training, device=device, checkpoints=folder, supervisor=supervisor)
 
 
@@ -79,18 +80,46 @@ def seconds_per_step(trainer: Trainer, steps: int) -> float:
     return trainer.images / trainer.step / speed
 
 
+class CostClock:
+    """Seconds since it was made: on a CPU those that all its cores worked for this process, which other programs do not
+    change, on a GPU those of the wall.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._now = time.process_time if device.type == "cpu" else time.perf_counter
+        self._start = self._now()
+
+    def seconds(self) -> float:
+        """How many have passed."""
+        return self._now() - self._start
+
+
+def cost_of_step(trainer: Trainer, steps: int) -> float:
+    """Mean cost of the next `steps` steps of a fresh trainer, after two that warm it up."""
+    trainer.run(stop_after=WARM_UP)
+    clock = CostClock(trainer.device)
+    trainer.run(stop_after=WARM_UP + steps)
+    return clock.seconds() / steps
+
+
 def steps_within(recipe: SynthesisRecipe, source: BatchSource, seconds: float, **grid: Any) -> int:
-    """How many steps of this training fit into `seconds` here, at least one; `grid` as for `prepared`."""
+    """How many steps of this training cost `seconds` here (`cost_of_step`), at least one; `grid` as for `prepared`."""
     alone = with_training(recipe.with_steps(10**6), tick_steps=10**6)
     with tempfile.TemporaryDirectory() as folder:
-        per_step = seconds_per_step(prepared(alone, source, Path(folder), **grid), 5)
+        per_step = cost_of_step(prepared(alone, source, Path(folder), **grid), 16)
     return max(1, int(seconds / per_step))
 
 
 def train_within(
-    recipe: SynthesisRecipe, source: BatchSource, seconds: float, *, looks: int, supervisor: Supervisor, **grid: Any
+    recipe: SynthesisRecipe,
+    source: BatchSource,
+    seconds: float,
+    *,
+    looks: int,
+    supervisor: Supervisor | None = None,
+    **grid: Any,
 ) -> TrainingResult:
-    """A whole training, schedules included, that takes about `seconds`; the supervisor looks about `looks` times."""
+    """A whole training, schedules included, that costs about `seconds`; a supervisor looks about `looks` times."""
     steps = steps_within(recipe, source, seconds, **grid)
     whole = with_training(recipe.with_steps(steps), tick_steps=max(1, steps // looks), checkpoint_ticks=1)
     with tempfile.TemporaryDirectory() as folder:

@@ -5,8 +5,9 @@ volume's full grid or on its eight Haar sub-bands. Each is measured in a process
 of a step is the mean over --steps after two that warm up; memory is by how much the largest resident set grows from the
 finished networks on (on a GPU: the allocator's peak), so that Python and its libraries do not count.
 
-With --data every variant also trains on that cohort for --seconds, schedules included, and is evaluated like any
-training: KID of its samples against the training scans, with its 95 % interval.
+With --data every variant also trains on that cohort until it has cost --seconds (on a CPU: that cores worked),
+schedules included, and is evaluated like any training: KID of its samples against the training scans, with its 95 %
+interval.
 
 Run: python benchmarks/penalties.py [--size 64] [--batch 2] [--data COHORT --seconds 600] [--json FILE]
 """

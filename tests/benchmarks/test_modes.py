@@ -78,6 +78,8 @@ def test_batches_depend_on_their_position_alone() -> None:
 class _Repeating(torch.nn.Module):
     """A generator of the set itself, but of some modes only."""
 
+    latent_size = 32
+
     def __init__(self, allowed: int) -> None:
         super().__init__()
         self.allowed = allowed

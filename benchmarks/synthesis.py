@@ -1,0 +1,215 @@
+"""Every GAN family and MONAI's own, trained on one cohort for the same time: what each makes of it.
+
+Each training runs in a process of its own, on --threads cores, until it has cost --seconds: on a CPU the time that
+cores worked for it, schedules stretched to that. KID is that of 128 samples of the averaged generator against the
+training scans, by medgan's fixed random encoder, with its 95 % interval; "floor" is that of random halves of the
+training scans, "held out" that of scans nobody trained on. "gain" is KID before the first step over KID after the last;
+"over r3gan" how many times farther above the floor a family ends than the default one does.
+
+The sizes are a CPU's: with --preset gpu every recipe keeps its own. MONAI's peer is its `Generator` and
+`Discriminator` under `GanTrainer` (gan_monai.py).
+
+Run: python benchmarks/synthesis.py --data COHORT [--seconds 600] [--only r3gan MONAI] [--jobs 2] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Volumes = list[NDArray[np.float32]]
+
+SAMPLES = 128
+DEFAULT, PEER = "r3gan", "MONAI"
+SMALL = [
+    "network.width=24",
+    "network.max_width=96",
+    "network.latent_size=64",
+    "synthesis.ema_images={start: 0, end: 500}",
+    "training.batch_size=8",
+]
+SHORT = [
+    "synthesis.optimizer.learning_rate={start: 0.0005, end: 0.0002}",
+    "synthesis.optimizer.discriminator_learning_rate={start: 0.0005, end: 0.0002}",
+]
+HAAR = ["network.haar_head=true"]
+FAMILIES: dict[str, tuple[str, list[str]]] = {
+    DEFAULT: ("synthesis/quickstart", ["network.max_width=48", "synthesis.ema_images={start: 0, end: 200}"]),
+    "dcgan": ("synthesis/dcgan", [*SHORT, *HAAR]),
+    "wgan_gp": ("synthesis/wgan_gp", [*SHORT, *HAAR]),
+    "stylegan": ("synthesis/stylegan", [*SHORT, *HAAR]),
+    "progressive": ("synthesis/progressive", [*SHORT, *HAAR]),
+    "hagan": ("synthesis/hagan", [*SHORT, "network.base_size=3"]),
+}
+
+
+def trained(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train one family in this process and measure its samples."""
+    from medgan.data.cohort import Cohort
+    from medgan.workflows.assess import held_out, normalised_scans
+
+    torch.set_num_threads(options.threads)
+    cohort = Cohort.load(options.data)
+    after, before, steps = (_peer if name == PEER else _family)(name, cohort, options)
+    real = normalised_scans(cohort, cohort.split("train"))
+    unseen = normalised_scans(cohort, held_out(cohort))
+    return {"steps": steps, **figures(real, unseen, before, after)}
+
+
+def figures(real: Volumes, unseen: Volumes, before: Volumes, after: Volumes) -> dict[str, Any]:
+    """KID of samples before and after training and of unseen scans, all against the real ones, and the floor."""
+    from medgan.evaluation.features import RandomEncoder, Standardisation
+    from medgan.evaluation.fidelity import FEWEST_SCANS, kid, real_floor
+
+    encoder = RandomEncoder()
+    raw = encoder.extract(real)
+    standardisation = Standardisation.fitted(raw)
+    reference = standardisation.applied(raw)
+    estimates = {
+        name: kid(reference, standardisation.applied(encoder.extract(volumes)))
+        for name, volumes in (("before", before), ("after", after), ("held_out", unseen))
+        if name != "held_out" or len(volumes) >= FEWEST_SCANS
+    }
+    floor = real_floor(reference)
+    return {
+        "kid": estimates["after"].value,
+        "low": estimates["after"].low,
+        "high": estimates["after"].high,
+        "before": estimates["before"].value,
+        "held_out": estimates["held_out"].value if "held_out" in estimates else None,
+        "floor": floor.value,
+        "floor_high": floor.high,
+    }
+
+
+def overrides_of(name: str, options: argparse.Namespace) -> tuple[str, list[str]]:
+    """The recipe and all its overrides."""
+    recipe, special = FAMILIES[name]
+    sizes = [] if options.preset == "gpu" else [*SMALL, *special]
+    if options.preset == "gpu" and name == DEFAULT:
+        recipe = "synthesis/r3gan"
+    return recipe, ["tracking.enabled=false", *sizes, *options.overrides]
+
+
+def _family(name: str, cohort: Any, options: argparse.Namespace) -> tuple[Volumes, Volumes, int]:
+    from gan_runs import synthesis_recipe, train_within
+
+    from medgan.training.synthesis import SynthesisObjective
+    from medgan.workflows.train import CohortBatches
+
+    recipe = synthesis_recipe(*overrides_of(name, options))
+    device = torch.device(options.device)
+    grid = {"shape": cohort.shape, "spacing": cohort.spacing, "device": device}
+    before = _samples(SynthesisObjective(recipe, **grid).generator.eval(), device)
+    result = train_within(recipe, CohortBatches(recipe, cohort), options.seconds, looks=5, **grid)
+    return _samples(result.average, device), before, result.moment.step
+
+
+def _samples(network: torch.nn.Module, device: torch.device) -> Volumes:
+    """Normalised to about 0..1."""
+    from medgan.networks.latents import latents
+
+    vectors = latents(0, range(SAMPLES), network.latent_size)  # type: ignore[arg-type]
+    with torch.inference_mode():
+        parts = [network(part.to(device))[:, 0].float().cpu() for part in vectors.split(8)]
+    return list(((torch.cat(parts) + 1) / 2).numpy())
+
+
+def _peer(name: str, cohort: Any, options: argparse.Namespace) -> tuple[Volumes, Volumes, int]:
+    from gan_monai import trained_samples
+    from gan_runs import synthesis_recipe
+
+    from medgan.workflows.train import CohortBatches
+
+    recipe = synthesis_recipe(*overrides_of(DEFAULT, options))
+    return trained_samples(
+        CohortBatches(recipe, cohort).stream(0),
+        cohort.shape,
+        batch_size=recipe.training.batch_size,
+        seconds=options.seconds,
+        width=recipe.network.width,
+        count=SAMPLES,
+        device=torch.device(options.device),
+    )
+
+
+def apart(name: str, arguments: list[str], threads: int) -> dict[str, Any]:
+    """`trained` in a process of its own, with the same arguments."""
+    words = [sys.executable, __file__, *arguments, "--family", name]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    answer = subprocess.run(words, capture_output=True, text=True, env=environment)
+    if answer.returncode:
+        raise SystemExit(f"{name} failed:\n{answer.stderr}")
+    row: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    print(f"{name}: KID {row['kid']:.4g} after {row['steps']} steps", flush=True)
+    return row
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """All families, best first."""
+    lines = [f"{'':14}{'KID':>10}  {'95 % interval':22}{'before':>10}{'gain':>8}{'over r3gan':>12}{'steps':>8}"]
+    default = rows.get(DEFAULT)
+    for name, row in sorted(rows.items(), key=lambda pair: pair[1]["kid"]):
+        interval = f"{row['low']:.4g} to {row['high']:.4g}"
+        above = "-" if default is None else f"{above_floor(row) / above_floor(default):.2f}"
+        gain = row["before"] / max(row["kid"], 1e-12)
+        figures_of = f"{row['kid']:>10.4g}  {interval:22}{row['before']:>10.4g}{gain:>7.1f}x{above:>12}"
+        lines.append(f"{name:14}{figures_of}{row['steps']:>8}")
+    any_row = next(iter(rows.values()))
+    if any_row["held_out"] is not None:
+        lines.append(f"{'held out':14}{any_row['held_out']:>10.4g}")
+    lines.append(f"{'floor':14}{any_row['floor']:>10.4g}  (95 % of halves below {any_row['floor_high']:.4g})")
+    return "\n".join(lines)
+
+
+def above_floor(row: dict[str, Any]) -> float:
+    """How far KID lies above that of random halves of the training scans; at least what the floor's interval spans."""
+    return float(max(row["kid"] - row["floor"], row["floor_high"] - row["floor"]))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    line = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    line.add_argument("--data", type=Path, required=True, help="a prepared cohort")
+    line.add_argument("--seconds", type=float, default=600.0, help="what each training may cost")
+    line.add_argument("--preset", choices=("cpu", "gpu"), default="cpu", help="gpu: the recipes' own sizes")
+    line.add_argument("--set", action="append", default=[], dest="overrides", help="override a field in all families")
+    line.add_argument("--only", nargs="+", choices=[*FAMILIES, PEER], help="families to train")
+    line.add_argument("--jobs", type=int, default=1, help="trainings side by side")
+    line.add_argument("--threads", type=int, default=1, help="cores of each training")
+    line.add_argument("--device", default="cpu")
+    line.add_argument("--json", type=Path, help="write the figures here as well")
+    line.add_argument("--family", help=argparse.SUPPRESS)
+    return line
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train every family and print; or, started by itself, one of them."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser().parse_args(arguments)
+    if options.family:
+        print(json.dumps(trained(options.family, options)))
+        return
+    names = options.only or [*FAMILIES, PEER]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        found = pool.map(lambda name: apart(name, arguments, options.threads), names)
+        rows = dict(zip(names, found, strict=True))
+    print(table(rows))
+    if options.json:
+        from medgan.files import write_json
+
+        write_json(options.json, rows)
+
+
+if __name__ == "__main__":
+    main()
