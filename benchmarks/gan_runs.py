@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from medgan.geometry import Shape, Spacing
+from medgan.label_distribution import LabelDistribution
 from medgan.recipe import SynthesisRecipe
 from medgan.recipe_files import load_recipe
 from medgan.training.kinds import synthesis_objective
@@ -65,10 +66,11 @@ def prepared(
     shape: Shape,
     spacing: Spacing,
     device: torch.device,
+    labels: LabelDistribution | None = None,
     supervisor: Supervisor | None = None,
 ) -> Trainer:
     """A trainer with fresh networks; its checkpoints go to `folder`."""
-    objective = synthesis_objective(recipe, shape=shape, spacing=spacing, device=device)
+    objective = synthesis_objective(recipe, shape=shape, spacing=spacing, device=device, labels=labels)
     return Trainer(objective, source, recipe.training, device=device, checkpoints=folder, supervisor=supervisor)
 
 

@@ -14,11 +14,15 @@ __version__ = "0.1.0"
 _HOMES = {
     "MedganError": "medgan.errors",
     "Volume": "medgan.volume",
+    "control_scans": "medgan.workflows.control",
     "evaluate_restoration_files": "medgan.workflows.evaluate",
     "evaluate_synthesis_files": "medgan.workflows.evaluate",
+    "explore_model": "medgan.workflows.explore",
+    "generate_from_masks": "medgan.workflows.generate_from_masks",
     "generate_scans": "medgan.workflows.generate",
     "load_recipe": "medgan.recipe_files",
     "prepare": "medgan.data.prepare",
+    "project_scan": "medgan.workflows.project",
     "quickstart": "medgan.workflows.quickstart",
     "read_volume": "medgan.io",
     "run_node": "medgan.workflows.node",
@@ -33,9 +37,13 @@ if TYPE_CHECKING:
     from medgan.io import read_volume, write_volume
     from medgan.recipe_files import load_recipe
     from medgan.volume import Volume
+    from medgan.workflows.control import control_scans
     from medgan.workflows.evaluate import evaluate_restoration_files, evaluate_synthesis_files
+    from medgan.workflows.explore import explore_model
     from medgan.workflows.generate import generate_scans
+    from medgan.workflows.generate_from_masks import generate_from_masks
     from medgan.workflows.node import run_node
+    from medgan.workflows.project import project_scan
     from medgan.workflows.quickstart import quickstart
     from medgan.workflows.train import train
     from medgan.workflows.upscale import upscale_scans
@@ -44,11 +52,15 @@ __all__ = [
     "MedganError",
     "Volume",
     "__version__",
+    "control_scans",
     "evaluate_restoration_files",
     "evaluate_synthesis_files",
+    "explore_model",
+    "generate_from_masks",
     "generate_scans",
     "load_recipe",
     "prepare",
+    "project_scan",
     "quickstart",
     "read_volume",
     "run_node",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from medgan.recipe_mask_to_scan import MaskToScanNetwork, MaskToScanOptions, MaskToScanRecipe
 from medgan.recipe_options import (
     PenaltyOptions,
     Schedule,
@@ -29,6 +30,7 @@ from medgan.recipe_super_resolution import (
 )
 from medgan.recipe_synthesis import (
     AugmentationOptions,
+    LabelOptions,
     LecamOptions,
     OptimizerOptions,
     PathLengthOptions,
@@ -48,7 +50,11 @@ __all__ = [
     "AdversarialStage",
     "AnyRecipe",
     "AugmentationOptions",
+    "LabelOptions",
     "LecamOptions",
+    "MaskToScanNetwork",
+    "MaskToScanOptions",
+    "MaskToScanRecipe",
     "OptimizerOptions",
     "PathLengthOptions",
     "PenaltyOptions",
@@ -72,4 +78,4 @@ __all__ = [
     "WatchdogOptions",
 ]
 
-AnyRecipe: TypeAlias = SynthesisRecipe | SuperResolutionRecipe | TranslationRecipe
+AnyRecipe: TypeAlias = SynthesisRecipe | SuperResolutionRecipe | TranslationRecipe | MaskToScanRecipe

@@ -15,12 +15,13 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from medgan.errors import MedganError, nearest
 from medgan.files import write_text
-from medgan.recipe import AnyRecipe, SuperResolutionRecipe, SynthesisRecipe, TranslationRecipe
+from medgan.recipe import AnyRecipe, MaskToScanRecipe, SuperResolutionRecipe, SynthesisRecipe, TranslationRecipe
 
 _TASKS: dict[str, type[BaseModel]] = {
     "synthesis": SynthesisRecipe,
     "super_resolution": SuperResolutionRecipe,
     "translation": TranslationRecipe,
+    "mask_to_scan": MaskToScanRecipe,
 }
 _Recipe = Annotated[AnyRecipe, Field(discriminator="task")]
 
@@ -111,19 +112,18 @@ def described(recipe: AnyRecipe) -> list[tuple[str, str, str]]:
     """Every field as (dotted name, value, sentence), in order."""
     rows: list[tuple[str, str, str]] = []
 
-    def walk(prefix: str, model: BaseModel) -> None:
+    def walk(prefix: str, model: BaseModel, saved: dict[str, Any]) -> None:
         # What a model leaves out when it is saved does not belong to it.
-        saved = model.model_dump()
         for name, info in type(model).model_fields.items():
             if name not in saved:
                 continue
             value = getattr(model, name)
             if isinstance(value, BaseModel) and {"start", "end"} != set(type(value).model_fields):
-                walk(f"{prefix}{name}.", value)
+                walk(f"{prefix}{name}.", value, saved[name])
             else:
                 rows.append((f"{prefix}{name}", _shown(value), info.description or ""))
 
-    walk("", recipe)
+    walk("", recipe, recipe.model_dump())
     return rows
 
 

@@ -82,6 +82,14 @@ class TrainingOptions(Options):
     """Seed of weights, latents, batches and augmentation."""
     mode: Literal["fast", "exact"] = "fast"
     """fast: bfloat16 and tuned kernels where the device profits; exact: deterministic, bit-identical on one machine."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16: networks compute in half precision, with weights, losses and gradient penalties in float32; refused
+    where the device only emulates it. auto: bfloat16 in fast mode on devices that compute it, else float32.
+    """
+    recompute: bool = False
+    """Whether features inside the networks' blocks are computed again for the gradient instead of being kept: the same
+    results with less memory, in about a third more time.
+    """
     tick_steps: int = Field(50, ge=1)
     """Steps between ticks, at which metrics are reported and previews drawn."""
     checkpoint_ticks: int = Field(1, ge=1)

@@ -12,8 +12,10 @@ from pydantic import (
     model_validator,
 )
 
-from medgan.recipe_families import FAMILY_FIELDS, fields_of, kinds_with, third_party_networks
+from medgan.recipe_autoencoding import AutoencodingOptions
+from medgan.recipe_families import AUTOENCODING_FIELDS, counts_in_game, fields_of, why_unused
 from medgan.recipe_options import Options, PenaltyOptions, Schedule, TrackingOptions, TrainingOptions
+from medgan.recipe_synthesis_network import SynthesisNetwork
 
 
 class SynthesisPenaltyOptions(PenaltyOptions):
@@ -58,6 +60,40 @@ class PathLengthOptions(Options):
     """Generator steps between two of them; the weight is multiplied by it."""
     decay: float = Field(0.99, ge=0, lt=1)
     """What the running mean of the lengths keeps of the past."""
+
+
+class LabelOptions(Options):
+    """Which labels of the scans the networks are told, so that samples can be asked for by them.
+
+    The generator gets them beside the latent vector, embedded; the discriminator by projection (Miyato and Koyama
+    2018): the inner product of what it sees with the embedded labels is added to its logit.
+    """
+
+    names: tuple[str, ...] = ()
+    """Columns of the participants table; none trains without labels. Numbers are continuous labels, text is classes."""
+    classes: tuple[str, ...] = ()
+    """Those of them whose numbers stand for classes, such as 0 and 1."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of the volumes that are trained on without their labels, so that samples of no label can be drawn too."""
+    missing: Literal["refuse", "allow"] = "refuse"
+    """Whether training scans may lack some of the labels; allow tells the networks that a value is not known."""
+    embedding_size: int = Field(16, ge=1)
+    """Numbers that the generator gets beside the latent vector."""
+
+    @field_validator("names", "classes", mode="before")
+    @classmethod
+    def _from_one_text(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> LabelOptions:
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names has {', '.join(twice)} twice")
+        stray = [name for name in self.classes if name not in self.names]
+        if stray:
+            raise ValueError(f"classes has {', '.join(stray)}, which names has not")
+        return self
 
 
 class AugmentationOptions(Options):
@@ -121,85 +157,6 @@ class OptimizerOptions(Options):
     """
 
 
-class SynthesisNetwork(Options):
-    """Kind and sizes of generator and discriminator; shapes derive from the cohort.
-
-    A recipe may only name fields that its kind has (`medgan.recipe_families`), and only these are saved.
-    """
-
-    kind: str = "r3gan"
-    """r3gan: residual networks without normalisation; dcgan: plain convolutions; stylegan: modulated convolutions and
-    noise; progressive: networks that grow during training; hagan: trained on sub-volumes, for large volumes; or a name
-    that another package registered.
-    """
-    latent_size: int = Field(64, ge=1)
-    """Length of the latent vector."""
-    width: int = Field(48, ge=1)
-    """Feature channels of the finest stage."""
-    max_width: int = Field(384, ge=1)
-    """Most feature channels of a stage; channels double towards the coarser stages until they reach it."""
-    blocks: int = Field(2, ge=1)
-    """Of r3gan: residual blocks per stage."""
-    group_width: int = Field(16, ge=0)
-    """Of r3gan: channels per group of the inner convolutions; 0 for dense blocks, which are faster on a CPU."""
-    expansion: int = Field(2, ge=1)
-    """Of r3gan: how many times wider a grouped block is inside."""
-    base_size: int = Field(4, ge=2)
-    """Fewest voxels along an axis of the coarsest stage."""
-    haar_head: bool = False
-    """Whether the networks work on the eight Haar sub-bands at half the resolution, which costs about an eighth."""
-    normalisation: Literal["batch", "instance", "none", "spectral"] = "batch"
-    """Of dcgan: what the generator is normalised by; spectral normalises weights instead of features."""
-    discriminator_normalisation: Literal["batch", "instance", "none", "spectral"] = "none"
-    """Of dcgan: what the discriminator is normalised by."""
-    minibatch_statistics: Literal["none", "deviation", "discrimination"] = "none"
-    """Of all but r3gan: what the discriminator sees of the other volumes in the batch: how much they
-    differ (deviation), or their learned distances (discrimination).
-    """
-    style_size: int = Field(64, ge=1)
-    """Of stylegan: length of a style."""
-    mapping_layers: int = Field(4, ge=1)
-    """Of stylegan: layers of the network that turns latent vectors into styles."""
-    noise: bool = True
-    """Of stylegan: whether convolutions get noise for what differs between scans of one style."""
-    style_mixing: float = Field(0.5, ge=0, le=1)
-    """Of stylegan: share of the training samples that are made of two styles."""
-    fading: float = Field(0.08, gt=0, le=1)
-    """Of progressive: share of the training in which each stage fades in."""
-    stabilising: float = Field(0.08, ge=0, le=1)
-    """Of progressive: share of the training for which each stage is trained before the next one fades in."""
-    sub_volume: float = Field(0.5, gt=0, le=1)
-    """Of hagan: share of each axis that the sub-volumes span on which the full resolution is trained."""
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    """Of another package's networks: what they are made with."""
-
-    @field_validator("kind")
-    @classmethod
-    def _kind_exists(cls, kind: str) -> str:
-        if kind not in FAMILY_FIELDS and kind not in third_party_networks():
-            known = ", ".join([*FAMILY_FIELDS, *third_party_networks()])
-            raise ValueError(f"neither medgan nor an installed package has such networks; there are {known}")
-        return kind
-
-    @model_validator(mode="after")
-    def _fields_of_the_kind(self) -> SynthesisNetwork:
-        for field in sorted(self.model_fields_set - fields_of(self.kind)):
-            raise ValueError(f"'{field}' is a field of {', '.join(kinds_with(field))} networks, not of {self.kind}")
-        if "group_width" in fields_of(self.kind) and self.group_width:
-            for field in ("width", "max_width"):
-                inner = getattr(self, field) * self.expansion
-                if inner % self.group_width:
-                    raise ValueError(
-                        f"{field} times expansion is {inner}, which does not divide into groups of group_width "
-                        f"{self.group_width}; choose a multiple, or 0 for dense blocks"
-                    )
-        return self
-
-    @model_serializer(mode="wrap")
-    def _fields_that_count(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {field: value for field, value in dump(self).items() if field in fields_of(self.kind)}
-
-
 class SynthesisOptions(Options):
     """Games and averages of a synthesis training."""
 
@@ -227,6 +184,10 @@ class SynthesisOptions(Options):
     """Weight of the difference between the mean features that the discriminator has of real and of generated volumes,
     beside the generator's adversarial loss (feature matching; Salimans et al. 2016).
     """
+    labels: LabelOptions = LabelOptions()
+    """What the networks are told of the scans."""
+    autoencoding: AutoencodingOptions = AutoencodingOptions()
+    """How scans are encoded, for the kinds of networks that do so."""
     lecam: LecamOptions = LecamOptions()
     """A regularisation for few scans."""
     path_length: PathLengthOptions = PathLengthOptions()
@@ -280,6 +241,40 @@ class SynthesisRecipe(Options):
     """The loop."""
     tracking: TrackingOptions = TrackingOptions()
     """The record."""
+
+    @model_validator(mode="after")
+    def _fields_of_the_kind(self) -> SynthesisRecipe:
+        kind, game = self.network.kind, self.synthesis
+        for field in sorted(game.model_fields_set):
+            if not counts_in_game(kind, field):
+                raise ValueError(why_unused(kind, f"synthesis.{field}"))
+        for field in sorted(game.autoencoding.model_fields_set - AUTOENCODING_FIELDS.get(kind, frozenset())):
+            raise ValueError(why_unused(kind, f"synthesis.autoencoding.{field}"))
+        return self
+
+    @model_serializer(mode="wrap")
+    def _fields_that_count(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        saved, kind = dump(self), self.network.kind
+        game = {field: value for field, value in saved["synthesis"].items() if counts_in_game(kind, field)}
+        if "autoencoding" in game:
+            encoding, named = game["autoencoding"], AUTOENCODING_FIELDS[kind]
+            game["autoencoding"] = {field: value for field, value in encoding.items() if field in named}
+        return {**saved, "synthesis": game}
+
+    @model_validator(mode="after")
+    def _encoding_fits_batches(self) -> SynthesisRecipe:
+        kind, options = self.network.kind, self.training
+        if kind == "alpha_wgan" and options.batch_size // options.accumulation < 2:
+            raise ValueError(
+                "alpha_wgan networks judge reconstructions in one half of a batch, samples in the other: each of the "
+                "training.accumulation parts of a batch needs 2 volumes, so a training.batch_size of 2 or more"
+            )
+        if kind == "vqgan" and options.accumulation > 1:
+            raise ValueError(
+                "the codebook of vqgan networks follows whole batches, which training.accumulation splits; set "
+                "training.accumulation: 1 and a smaller training.batch_size"
+            )
+        return self
 
     @model_validator(mode="after")
     def _game_fits_parts_of_batches(self) -> SynthesisRecipe:

@@ -592,6 +592,31 @@ def test_generating(
     assert files_in(out) == ["samples.json", "synthetic-0000.nii.gz", "synthetic-0001.nii.gz"]
 
 
+def test_steering_a_generator(command: Command, run_folder: Path, good: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command("generate", run_folder, "--out", out).refuses("how many scans", "Add -n 4")
+    way = ["--interpolate", 0, 1, "--out", out]
+    command("generate", run_folder, *way).refuses("--steps is missing", "--steps 9")
+    command("generate", run_folder, *way, "--steps", 3, "-n", 2).refuses("-n 2 and --interpolate", "--steps says")
+    command("generate", run_folder, "--interpolate", 1, 1, "--steps", 3, "--out", out).refuses("are the same")
+    command("generate", run_folder, "--interpolate", -1, 1, "--steps", 3, "--out", out).refuses("'-1'", "from 0")
+    command("generate", run_folder, "--mix", 0, 1, "--out", out).refuses("no styles to mix", "synthesis/stylegan")
+    command("generate", "mri-universal", "-n", 1, "--out", out).refuses("generate needs one for synthesis", "Choose")
+    command("project", tmp_path / "no.nii.gz", run_folder, "--out", out).refuses("no.nii.gz", "no such file")
+    command("explore", run_folder, "--out", tmp_path / "page.txt").refuses("page.txt", "FILE.html")
+    assert files_in(tmp_path) == ["good/a.nii.gz"]
+    assert command("generate", run_folder, *way, "--steps", 2, "--truncation", 0.5).code == 0
+    assert files_in(out) == ["overview.html", "samples.json", "synthetic-0000.nii.gz", "synthetic-0001.nii.gz"]
+    page = tmp_path / "page.html"
+    assert command("explore", run_folder, "--out", page, "--directions", 1, "--steps", 2).out == f"{page}\n"
+    # A scan of 20 mm in the model's 144 mm.
+    command("project", good, run_folder, "--out", tmp_path / "p").refuses(good, "nothing to project", "medgan inspect")
+    sample = out / "synthetic-0001.nii.gz"
+    answer = command("project", sample, run_folder, "--out", tmp_path / "p", "--steps", 2, "--starts", 2)
+    assert (answer.code, answer.out.splitlines()[-1]) == (0, str(tmp_path / "p"))
+    assert "random samples" in answer.out
+
+
 def test_damaged_models(command: Command, run_folder: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()

@@ -6,7 +6,7 @@ import pytest
 
 from medgan.errors import MedganError
 from medgan.recipe import SynthesisRecipe
-from medgan.recipe_files import load_recipe
+from medgan.recipe_files import described, load_recipe, parse_recipe
 
 DCGAN = "network={kind: dcgan}"
 
@@ -56,6 +56,45 @@ def test_what_does_not_fit_is_refused_with_the_reason(overrides: list[str], word
     for word in [*words, "r3gan.yaml"]:
         assert word in message, message
     assert len(message) < 600, message
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "words"),
+    [
+        ("r3gan", ["synthesis.autoencoding.code_weight=2"], ["synthesis.autoencoding", "only alpha_wgan and vqgan"]),
+        ("alpha_wgan", ["synthesis.path_length.weight=2"], ["synthesis.path_length", "no styles"]),
+        ("alpha_wgan", ["synthesis.augmentation.kind=fixed"], ["synthesis.augmentation", "reconstructions"]),
+        ("alpha_wgan", ["synthesis.labels.names=age"], ["synthesis.labels", "not told labels"]),
+        ("alpha_wgan", ["synthesis.autoencoding.prior_share=0.2"], ["autoencoding.prior_share", "alpha_wgan"]),
+        ("alpha_wgan", ["network.minibatch_statistics=deviation"], ["minibatch_statistics", "not of alpha_wgan"]),
+        ("alpha_wgan", ["training.accumulation=8"], ["half of a batch", "training.batch_size"]),
+        ("alpha_wgan", ["network.discriminator_normalisation=batch"], ["gradient_penalty", "other volumes"]),
+        ("vqgan", ["synthesis.penalty.kind=r1"], ["synthesis.penalty", "spectral normalisation"]),
+        ("vqgan", ["synthesis.discriminator_steps=2"], ["synthesis.discriminator_steps", "take turns"]),
+        ("vqgan", ["network.latent_size=8"], ["latent_size", "not of vqgan"]),
+        ("vqgan", ["network.prior_heads=7"], ["prior_width 256", "prior_heads 7"]),
+        ("vqgan", ["training.accumulation=2"], ["codebook", "training.accumulation"]),
+        ("vqgan", ["synthesis.autoencoding.adversarial_start=1"], ["feature_weight", "adversarial_start 1"]),
+        ("vqgan", ["synthesis.autoencoding.prior_share=1"], ["synthesis.autoencoding.prior_share", "1"]),
+    ],
+)
+def test_what_a_kind_does_not_use_is_refused_with_the_reason(name: str, overrides: list[str], words: list[str]) -> None:
+    with pytest.raises(MedganError) as caught:
+        load_recipe(f"synthesis/{name}", overrides)
+    for word in [*words, f"{name}.yaml"]:
+        assert word in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["r3gan", "alpha_wgan", "vqgan"])
+def test_only_what_a_kind_uses_is_saved_and_shown(name: str) -> None:
+    recipe = load_recipe(f"synthesis/{name}")
+    saved = recipe.model_dump(mode="json")
+    assert parse_recipe(saved, source="recipe.yaml") == recipe
+    shown = {field for field, _, _ in described(recipe)}
+    assert ("synthesis.penalty.kind" in shown) == ("penalty" in saved["synthesis"]) == (name != "vqgan")
+    assert ("synthesis.autoencoding.prior_share" in shown) == (name == "vqgan")
+    assert ("autoencoding" in saved["synthesis"]) == (name != "r3gan")
+    assert ("lecam" in saved["synthesis"]) == (name == "r3gan")
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,16 @@ ROOT = Path(__file__).resolve().parents[1]
 # Floors from the ground up; a module may import its own package and lower floors only.
 FLOORS = (
     {"errors", "files", "geometry", "reporter", "provenance", ""},
-    {"volume", "resampling", "io", "pretrained", "defacing", "defacing_fit"}
-    | {"recipe", "recipe_options", "recipe_synthesis", "recipe_super_resolution", "recipe_translation"}
-    | {"recipe_families", "recipe_files"},
+    {"volume", "resampling", "io", "pretrained", "defacing", "defacing_fit", "labels", "label_distribution"}
+    | {
+        "recipe",
+        "recipe_options",
+        "recipe_synthesis",
+        "recipe_synthesis_network",
+        "recipe_super_resolution",
+        "recipe_translation",
+    }
+    | {"recipe_autoencoding", "recipe_families", "recipe_files", "recipe_mask_to_scan", "recipe_presets"},
     {"networks", "adversarial", "data", "acquisition"},
     {"training", "inference", "evaluation", "report", "tracking", "node", "plugins"},
     {"workflows"},
@@ -108,7 +115,10 @@ def test_every_package_is_listed_for_installation() -> None:
     assert listed == there
 
 
-@pytest.mark.parametrize("arguments", [[], ["train"], ["upscale"], ["translate"], ["evaluate", "synthesis"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["train"], ["generate"], ["explore"], ["project"], ["upscale"], ["translate"], ["evaluate", "synthesis"]],
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     script = (
         "import sys\nfrom medgan.cli import app\n"

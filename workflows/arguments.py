@@ -1,8 +1,9 @@
-"""Numbers as they are written on the command line."""
+"""Numbers and labels as they are written on the command line."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from medgan.errors import MedganError
 
@@ -53,6 +54,25 @@ def shares(text: str, option: str) -> tuple[float, float, float]:
             hint=f"Write for example {option} 0.8,0.1,0.1.",
         )
     return values[0], values[1], values[2]
+
+
+def labels(texts: Sequence[str], option: str) -> dict[str, str | None]:
+    """ "sex=F" and "age=60" as values by label; None for one that is empty, "age=".
+
+    Raises:
+        MedganError: a text is no assignment, or a label comes twice; the message names `option`.
+    """
+    values: dict[str, str | None] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name:
+            raise MedganError(
+                f"{option} is '{text}'; it must be a label, = and a value", hint=f"Write {option} age=60."
+            )
+        if name in values:
+            raise MedganError(f"{option} names {name} twice", hint="Make one call for each value.")
+        values[name] = value or None
+    return values
 
 
 def _parsed(text: str) -> list[float]:

@@ -154,7 +154,7 @@ def assess_synthesis(model_folder: Path, recipe: SynthesisRecipe, cohort: Cohort
     real = normalised_scans(cohort, cohort.split("train"))
     unseen = normalised_scans(cohort, held_out(cohort))
     trained = evaluate_synthesis(real, samples, holdout=unseen, seed=seed).to_dict()
-    untrained = _kid_to(real, _untrained_samples(recipe, cohort, device, count), seed)
+    untrained = kid_to(real, _untrained_samples(recipe, cohort, device, count), seed)
     kid, kid_untrained = trained["kid"]["value"], untrained["value"]
     # The unbiased estimate may fall to zero and below when the sets cannot be told apart; the interval's upper end
     # then bounds it.
@@ -170,7 +170,7 @@ def assess_synthesis(model_folder: Path, recipe: SynthesisRecipe, cohort: Cohort
     return Assessment(figures, metrics, "evaluation/kid", {"synthetic": volumes[:8], "real": originals})
 
 
-def _kid_to(real: list[np.ndarray], samples: list[np.ndarray], seed: int) -> dict[str, Any]:
+def kid_to(real: list[np.ndarray], samples: list[np.ndarray], seed: int) -> dict[str, Any]:
     """KID as in the evaluation card, without the rest of it."""
     from dataclasses import asdict
 
@@ -187,12 +187,20 @@ def _untrained_samples(recipe: SynthesisRecipe, cohort: Cohort, device: torch.de
     """Samples of the same generator before its first step."""
     import torch
 
+    from medgan.data.label_table import labels_of
+    from medgan.networks.labelled import drawn_labels
     from medgan.networks.latents import latents
-    from medgan.training.synthesis import SynthesisObjective
+    from medgan.training.kinds import synthesis_objective
 
-    objective = SynthesisObjective(recipe, shape=cohort.shape, spacing=cohort.spacing, device=device)
+    labels = labels_of(cohort, recipe.synthesis.labels)
+    objective = synthesis_objective(recipe, shape=cohort.shape, spacing=cohort.spacing, device=device, labels=labels)
     generator = objective.generator.eval()
-    vectors = latents(recipe.training.seed, range(count), recipe.network.latent_size)
+    vectors = latents(recipe.training.seed, range(count), int(generator.latent_size))  # type: ignore[arg-type]
     with torch.inference_mode():
-        parts = [generator(vector[None].to(device))[0, 0] for vector in vectors]
+        parts = [
+            generator(
+                vector[None].to(device), **drawn_labels(generator, seed=recipe.training.seed, indices=range(i, i + 1))
+            )[0, 0]
+            for i, vector in enumerate(vectors)
+        ]
     return [((part.float().cpu().numpy() + 1) / 2) for part in parts]

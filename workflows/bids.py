@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,7 +113,7 @@ def write_converted(volume: Volume, root: Path, name: BidsName) -> Path:
 def begin_synthetic(root: Path, contrast: str | None, count: int) -> list[str]:
     """Begin a dataset of synthetic scans in an empty folder: a derivative, so that nobody takes it for raw data.
 
-    Each scan is a subject of its own, sub-synthetic0000 and so on; `participants.tsv` says so of every one.
+    Each scan is a subject of its own, sub-synthetic0000 and so on; `write_synthetic_participants` says so of every one.
 
     Returns:
         The paths of `count` scans from the root.
@@ -128,11 +128,21 @@ def begin_synthetic(root: Path, contrast: str | None, count: int) -> list[str]:
     paths = synthetic_paths(contrast, count)
     title = "Synthetic scans"
     describe_dataset(root, title, DERIVATIVE, _README.format(title=title, text=_SYNTHETIC, version=__version__))
-    rows = [f"sub-synthetic{index:04d}\ttrue" for index in range(count)]
-    write_text(root / "participants.tsv", "\n".join(["participant_id\tsynthetic", *rows]) + "\n")
     # What medgan says of all samples together is no file of BIDS.
     write_text(root / ".bidsignore", "samples.json\n")
     return paths
+
+
+def write_synthetic_participants(root: Path, labels: Sequence[Mapping[str, object]]) -> None:
+    """Write `participants.tsv` of synthetic scans: that each is synthetic, and the labels that it was asked to have."""
+    from medgan.files import write_text
+
+    names = list(dict.fromkeys(name for row in labels for name in row))
+    rows = [["participant_id", "synthetic", *names]]
+    for index, row in enumerate(labels):
+        values = ["n/a" if row.get(name) is None else str(row[name]) for name in names]
+        rows.append([f"sub-synthetic{index:04d}", "true", *values])
+    write_text(root / "participants.tsv", "\n".join("\t".join(row) for row in rows) + "\n")
 
 
 def synthetic_paths(contrast: str | None, count: int) -> list[str]:
@@ -165,7 +175,10 @@ def write_synthetic(volume: Volume, path: Path) -> None:
         "MedganSeed": about["seed"],
         "MedganIndex": about["index"],
         "MedganTruncation": about["truncation"],
+        **({"MedganLabels": about["labels"]} if "labels" in about else {}),
     }
+    if "made" in about:
+        sidecar["MedganMade"] = about["made"]
     write_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), sidecar)
 
 

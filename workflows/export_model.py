@@ -34,7 +34,7 @@ def export_trained(
     config |= {
         "medgan_version": __version__,
         "normalisation": _normalisation(recipe, cohort),
-        "labels": [],
+        "labels": config.get("labels", []),
         "training": {
             "recipe_name": recipe_name,
             "recipe": recipe.model_dump(mode="json"),
@@ -60,7 +60,8 @@ def _normalisation(recipe: AnyRecipe, cohort: Cohort) -> dict[str, Any]:
 
     if isinstance(recipe, TranslationRecipe):
         return translation_normalisation(recipe, cohort)
-    return normalisation_of(cohort) if recipe.task == "synthesis" else {"percentiles": [0.5, 99.5]}
+    made_from_nothing_known = recipe.task in ("synthesis", "mask_to_scan")
+    return normalisation_of(cohort) if made_from_nothing_known else {"percentiles": [0.5, 99.5]}
 
 
 def normalisation_of(cohort: Cohort) -> dict[str, float]:

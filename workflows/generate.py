@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from medgan.errors import MedganError, nearest
 from medgan.reporter import Reporter
-from medgan.workflows.bids import BIDS, begin_synthetic, synthetic_paths, write_synthetic
+from medgan.workflows.bids import (
+    BIDS,
+    begin_synthetic,
+    synthetic_paths,
+    write_synthetic,
+    write_synthetic_participants,
+)
 from medgan.workflows.formats import DICOM, NIFTI
 from medgan.workflows.places import new_folder
 
 if TYPE_CHECKING:
+    from medgan.inference.model import Model
+    from medgan.labels import LabelValues
     from medgan.volume import Volume
 
 # No MR image is as dark, and hardly a CT scan is not.
@@ -27,6 +37,7 @@ def generate_scans(
     *,
     seed: int = 0,
     truncation: float = 1.0,
+    labels: LabelValues = MappingProxyType({}),
     device: str = "auto",
     format: str = NIFTI,
     contrast: str | None = None,
@@ -40,6 +51,7 @@ def generate_scans(
         out: a folder; it appears whole or not at all.
         seed: of the latent vectors.
         truncation: see `medgan.inference.generate.generate`.
+        labels: see there.
         device: "auto", "cpu", "cuda", ...
         format: "nifti", a file for each scan, "dicom", a folder for each, which is a patient of its own, or "bids", a
             derivative dataset.
@@ -49,46 +61,122 @@ def generate_scans(
     Raises:
         MedganError: the model or a number is wrong, or `out` exists and is not empty.
     """
-    from medgan import __version__
-    from medgan.files import atomic_path, write_json
     from medgan.inference.generate import generate
+
+    output = Output.checked(out, format, contrast, truncation)
+    loaded = synthesis_model(model, device, "generate")
+    volumes = generate(loaded, count, seed=seed, truncation=truncation, labels=labels)
+    return write_samples(volumes, count, output, loaded, reporter or Reporter())
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where and how synthetic scans are written.
+
+    Args:
+        folder: appears whole or not at all.
+        format: "nifti", "dicom" or "bids".
+        contrast: for BIDS, the suffix.
+        truncation: of all samples, for the record.
+    """
+
+    folder: Path
+    format: str = NIFTI
+    contrast: str | None = None
+    truncation: float = 1.0
+
+    @classmethod
+    def checked(cls, out: str | Path, format: str, contrast: str | None, truncation: float) -> Output:
+        """The same, once it is clear that it can be written.
+
+        Raises:
+            MedganError: the format or the truncation is none, the contrast does not go with the format, or `out`
+                exists and is not empty.
+        """
+        if format not in _WRITERS:
+            raise MedganError(f"'{format}' is no format for synthetic scans", hint=nearest(format, list(_WRITERS)))
+        if format == BIDS:
+            synthetic_paths(contrast, 1)
+        elif contrast is not None:
+            raise MedganError("--contrast is for BIDS", hint="Add --format bids, or leave it out.")
+        folder = new_folder(out)
+        if not (math.isfinite(truncation) and truncation > 0):
+            raise MedganError(
+                f"truncation is {truncation:g}; it must be a number above 0", hint="1 leaves samples as is."
+            )
+        return cls(folder, format, contrast, truncation)
+
+
+def synthesis_model(model: str | Path, device: str, verb: str) -> Model:
+    """A generator, loaded.
+
+    Raises:
+        MedganError: there is no such model, it was trained for something else, or the device is not there.
+    """
     from medgan.inference.model import load_model, require_task
     from medgan.training.numerics import choose_device
     from medgan.workflows.models import resolve_model
 
-    reporter = reporter or Reporter()
-    if format not in _WRITERS:
-        raise MedganError(f"'{format}' is no format for synthetic scans", hint=nearest(format, list(_WRITERS)))
-    if format == BIDS:
-        synthetic_paths(contrast, 1)
-    elif contrast is not None:
-        raise MedganError("--contrast is for BIDS", hint="Add --format bids, or leave it out.")
-    folder = new_folder(out)
-    if not (math.isfinite(truncation) and truncation > 0):
-        raise MedganError(f"truncation is {truncation:g}; it must be a number above 0", hint="1 leaves samples as is.")
     loaded = load_model(resolve_model(model), choose_device(device))
-    require_task(loaded, "synthesis", "generate")
-    suffix, write = _WRITERS[format]
+    require_task(loaded, "synthesis", verb)
+    return loaded
+
+
+def write_samples(
+    volumes: Iterable[Volume],
+    count: int,
+    output: Output,
+    model: Model,
+    reporter: Reporter,
+    *,
+    also: Mapping[str, Any] = MappingProxyType({}),
+    finish: Callable[[Path], None] | None = None,
+) -> list[Path]:
+    """Write synthetic scans and `samples.json`, one after the other as they are made.
+
+    Args:
+        volumes: with the metadata that `medgan.inference.generate.as_scan` puts there.
+        count: how many there will be.
+        output: where to.
+        model: that makes them.
+        reporter: where progress goes.
+        also: entries of `samples.json` about all of them.
+        finish: puts further files into the folder, which is a temporary one, before it appears.
+
+    Returns:
+        The files, or for DICOM the folders.
+    """
+    from medgan import __version__
+    from medgan.files import atomic_path, write_json
+
+    suffix, write = _WRITERS[output.format]
     names = [f"synthetic-{index:04d}{suffix}" for index in range(count)]
-    with atomic_path(folder) as temporary:
+    with atomic_path(output.folder) as temporary:
         temporary.mkdir()
-        if format == BIDS:
-            names = begin_synthetic(temporary, contrast, count)
+        if output.format == BIDS:
+            names = begin_synthetic(temporary, output.contrast, count)
         records = []
-        for volume, name in zip(generate(loaded, count, seed=seed, truncation=truncation), names, strict=True):
-            _write(write, volume, temporary / name, folder)
-            records.append({"file": name, "synthetic": True, "seed": seed, "index": volume.metadata["index"]})
+        for volume, name in zip(volumes, names, strict=True):
+            _write(write, volume, temporary / name, output.folder)
+            about = volume.metadata
+            made = {key: about[key] for key in ("labels", "made") if key in about}
+            records.append({"file": name, "synthetic": True, "seed": about["seed"], "index": about["index"], **made})
             reporter.progress("generate", len(records), count)
-        about = {
+        content = {
             "synthetic": True,
             "notice": "These scans show no real person. They were made by a generative model; not for diagnosis.",
             "medgan_version": __version__,
-            "model_sha256": loaded.sha256,
-            "truncation": truncation,
+            "model_sha256": model.sha256,
+            "truncation": output.truncation,
+            **also,
             "samples": records,
         }
-        write_json(temporary / "samples.json", about)
-    return [folder / name for name in names]
+        write_json(temporary / "samples.json", content)
+        if output.format == BIDS:
+            write_synthetic_participants(temporary, [record.get("labels", {}) for record in records])
+        if finish is not None:
+            finish(temporary)
+    return [output.folder / name for name in names]
 
 
 def _write(write: Callable[[Volume, Path], object], volume: Volume, path: Path, out: Path) -> None:
@@ -110,7 +198,9 @@ def _dicom(volume: Volume, path: Path) -> None:
     from medgan.io.dicom.synthetic import SyntheticIdentity, write_synthetic
 
     about = volume.metadata
-    identity = SyntheticIdentity(about["model_sha256"], about["seed"], about["index"], about["truncation"])
+    identity = SyntheticIdentity(
+        *(about["model_sha256"], about["seed"], about["index"], about["truncation"]), variant=about.get("variant", "")
+    )
     write_synthetic(volume, path, identity=identity, modality="CT" if volume.data.min() <= _AIR_HU else "MR")
 
 

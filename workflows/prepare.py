@@ -18,6 +18,7 @@ def prepare(
     spacing: Sequence[float] | None = None,
     shape: Sequence[int] | None = None,
     own_grids: bool = False,
+    masks: str | Path | None = None,
     split: Sequence[float] = (0.8, 0.1, 0.1),
     seed: int = 0,
     jobs: int = 1,
@@ -31,6 +32,7 @@ def prepare(
         spacing: mm along R, A and S; the median over the scans when None.
         shape: voxels along R, A and S; the median over the resampled scans when None.
         own_grids: keep every scan's own voxels, for trainings that take scans of any spacing.
+        masks: a folder with a label map for each scan.
         split: parts of the subjects for train, validation and test.
         seed: of the split.
         jobs: processes to use.
@@ -40,7 +42,8 @@ def prepare(
         The cohort, and the scans that were left out with the reasons.
 
     Raises:
-        MedganError: nothing usable, too few subjects for the split, or `out` cannot be written.
+        MedganError: nothing usable, no label map that fits a scan, too few subjects for the split, or `out` cannot be
+            written.
     """
     from medgan.data.prepare import prepare as prepared
     from medgan.workflows.places import writable_folder
@@ -52,6 +55,7 @@ def prepare(
         spacing=spacing,
         shape=shape,
         own_grids=own_grids,
+        masks=masks,
         split=split,
         seed=seed,
         jobs=jobs,
@@ -79,6 +83,15 @@ def grid_of(cohort: Cohort) -> str:
     if not cohort.has_common_grid:
         return "every scan its own, RAS"
     return f"{_by(cohort.shape)} voxels of {_by(round(value, 4) for value in cohort.spacing)} mm, RAS"
+
+
+def masks_of(cohort: Cohort) -> str:
+    """A phrase about a cohort's label maps; empty where it has none."""
+    found = cohort.fingerprint.get("masks")
+    if found is None:
+        return ""
+    unused = f" ({found['unused']} label maps belong to no scan)" if found["unused"] else ""
+    return f", with label maps of {', '.join(found['labels'])}{unused}"
 
 
 def _by(values: Iterable[float]) -> str:

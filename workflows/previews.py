@@ -20,16 +20,19 @@ def synthesis_preview(recipe: SynthesisRecipe, cohort: Cohort, device: torch.dev
     """Samples of the averaged generator from fixed latent vectors, as PNG bytes."""
     import torch
 
+    from medgan.networks.labelled import drawn_labels
     from medgan.networks.latents import latents
     from medgan.report.figures import montage
     from medgan.volume import Volume
 
-    vectors = latents(recipe.training.seed, range(_SAMPLES), recipe.network.latent_size).to(device)
     affine = cohort.volume(cohort.split("train")[0]).affine
 
     def draw(tick: Tick) -> bytes:
+        size = int(tick.average.latent_size)  # type: ignore[arg-type]
+        vectors = latents(recipe.training.seed, range(_SAMPLES), size).to(device)
         with torch.inference_mode():
-            samples = tick.average(vectors).float().cpu().numpy()
+            told = drawn_labels(tick.average, seed=recipe.training.seed, indices=range(_SAMPLES))
+            samples = tick.average(vectors, **told).float().cpu().numpy()
         return montage([Volume(sample, affine) for sample in samples])
 
     return draw

@@ -69,11 +69,20 @@ def resolved_recipe(
 ) -> AnyRecipe:
     """The recipe with every override of the command line applied."""
     recipe = load_recipe(name, [*overrides, *([f"training.seed={seed}"] if seed is not None else [])])
-    if steps is not None:
-        if steps < 1:
-            raise MedganError(f"{steps} steps are no training; ask for at least 1")
-        recipe = recipe.with_steps(steps)
-    return recipe
+    return of_length(recipe, steps)
+
+
+def of_length(recipe: AnyRecipe, steps: int | None) -> AnyRecipe:
+    """The recipe shortened or lengthened to `steps` steps; as it is for None.
+
+    Raises:
+        MedganError: fewer than one step.
+    """
+    if steps is None:
+        return recipe
+    if steps < 1:
+        raise MedganError(f"{steps} steps are no training; ask for at least 1")
+    return recipe.with_steps(steps)
 
 
 def new_run(recipe: AnyRecipe, recipe_name: str, out: Path | None) -> RunFolder:

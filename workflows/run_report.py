@@ -28,6 +28,7 @@ def write_run_report(
 ) -> None:
     """Write the run's `report.html`."""
     from medgan.report.html import Block, Commands, Heading, KeyFigures, Table, Text, Warning, write_report
+    from medgan.workflows.assess_mask_to_scan import mask_to_scan_blocks, mask_to_scan_key_figures
     from medgan.workflows.assess_translation import translation_blocks, translation_key_figures
     from medgan.workflows.report_blocks import (
         cohort_blocks,
@@ -41,6 +42,8 @@ def write_run_report(
     figures, volumes = assessment.figures, assessment.volumes
     if recipe.task == "super_resolution":
         keys, body = restoration_key_figures(figures), restoration_blocks(figures, volumes)
+    elif recipe.task == "mask_to_scan":
+        keys, body = mask_to_scan_key_figures(figures), mask_to_scan_blocks(figures, volumes)
     elif recipe.task == "translation":
         keys, body = translation_key_figures(figures), translation_blocks(figures, volumes)
     else:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from medgan.errors import MedganError
 from medgan.recipe import AnyRecipe, SuperResolutionRecipe, SynthesisRecipe
 from medgan.recipe_files import flattened
+from medgan.recipe_mask_to_scan import MaskToScanRecipe
 from medgan.recipe_translation import TranslationRecipe
 from medgan.reporter import Reporter
 from medgan.workflows.begin import begin_from
+from medgan.workflows.mask_to_scan_training import check_masks, masked_batches
+from medgan.workflows.plan import check_loop, planned_recipe, refuse_preset
 from medgan.workflows.preflight import audited_alignment, named_perception, record_alignment, told
 from medgan.workflows.run_folder import RunFolder, existing_run, new_run, record_notices, resolved_recipe, write_record
 from medgan.workflows.training_loop import trainer_for
@@ -26,9 +29,11 @@ if TYPE_CHECKING:
     from medgan.adversarial.perceptual import PlanarPerception
     from medgan.data.alignment import Alignment
     from medgan.data.cohort import Cohort
+    from medgan.data.masked_volumes import MaskedVolumes
     from medgan.data.pair_patches import PairedPatches, UnpairedPatches
     from medgan.geometry import Shape
     from medgan.tracking import Tracker
+    from medgan.training.batches import LabelledVolumes
     from medgan.training.phases import Objective
     from medgan.training.supervision import Notice
     from medgan.training.trainer import TrainingResult
@@ -79,7 +84,7 @@ def train(
     Args:
         recipe_name: a shipped recipe such as "synthesis/r3gan" or the path of a YAML file.
         data: folder of a prepared cohort.
-        overrides: assignments such as "training.batch_size=8".
+        overrides: assignments such as "training.batch_size=8"; "preset=16g" fits the recipe to a GPU of 16 GiB.
         out: folder of the new run; by default one named by recipe and time, in `runs`.
         device: "auto", "cpu", "cuda", ...
         steps: length of the training instead of the recipe's.
@@ -104,19 +109,24 @@ def train(
     cohort = Cohort.load(data)
     place = choose_device(device)
     if resume is not None:
+        refuse_preset(overrides, resume)
         changed = bool(overrides) or steps is not None or seed is not None
         wanted = resolved_recipe(recipe_name, overrides, steps=steps, seed=seed) if changed else None
         folder, recipe, record = existing_run(resume, recipe_name, cohort, wanted)
     else:
-        recipe = resolved_recipe(recipe_name, overrides, steps=steps, seed=seed)
+        recipe, fitted = planned_recipe(recipe_name, overrides, cohort, place, steps=steps, seed=seed)
+        if fitted is not None:
+            reporter.say(fitted)
     # Before the folder is made: a cohort that cannot be learned from or evaluated on leaves nothing behind.
     check_supervision(recipe, cohort)
     known = record.get("perceptual_sha256") if resume is not None else None
     perception, perceptual_sha256 = named_perception(recipe, perceptual_network, known)
     objective = build_objective(recipe, cohort, place, perception)
+    check_loop(recipe, objective, place)
     batches = CohortBatches(recipe, cohort)
     held_out(cohort)
     check_contrasts(recipe, cohort, reporter)
+    check_masks(recipe, cohort, reporter)
     started_from = begin_from(objective, start_from) if resume is None else record.get("start_from_sha256")
     alignment = _audited(recipe, objective, batches, reporter)
     if resume is None:
@@ -181,13 +191,21 @@ def build_objective(
 ) -> Objective:
     """The objective that a recipe and a cohort come to."""
     if isinstance(recipe, SynthesisRecipe):
-        from medgan.training.synthesis import SynthesisObjective
+        from medgan.data.label_table import labels_of
+        from medgan.training.kinds import synthesis_objective
 
-        return SynthesisObjective(recipe, shape=cohort.shape, spacing=cohort.spacing, device=device)
+        labels = labels_of(cohort, recipe.synthesis.labels)
+        return synthesis_objective(recipe, shape=cohort.shape, spacing=cohort.spacing, device=device, labels=labels)
     if isinstance(recipe, TranslationRecipe):
         from medgan.training.translation import translation_objective
 
         return translation_objective(recipe, spacing=cohort.spacing, device=device)
+    if isinstance(recipe, MaskToScanRecipe):
+        from medgan.data.masked_volumes import label_values_of
+        from medgan.training.mask_to_scan import MaskToScanObjective
+
+        values = label_values_of(cohort)
+        return MaskToScanObjective(recipe, labels=values, shape=cohort.shape, spacing=cohort.spacing, device=device)
     from medgan.training.restoration import RestorationObjective
 
     patch = training_patch(recipe, cohort)
@@ -207,17 +225,21 @@ class CohortBatches:
     """A cohort's training split as the trainer's stream of batches."""
 
     def __init__(self, recipe: AnyRecipe, cohort: Cohort) -> None:
+        from medgan.data.label_table import labels_of
         from medgan.data.patches import Patches, WholeVolumes
 
         options = recipe.training
         self.workers = options.workers
-        self.source: Patches | WholeVolumes | PairedPatches | UnpairedPatches
+        self._labels = labels_of(cohort, recipe.synthesis.labels) if isinstance(recipe, SynthesisRecipe) else None
+        self.source: Patches | WholeVolumes | PairedPatches | UnpairedPatches | MaskedVolumes
         if isinstance(recipe, SynthesisRecipe):
             self.source = WholeVolumes(
                 cohort, "train", batch_size=options.batch_size, seed=options.seed, flip=recipe.synthesis.flip
             )
         elif isinstance(recipe, TranslationRecipe):
             self.source = translation_patches(recipe, cohort)
+        elif isinstance(recipe, MaskToScanRecipe):
+            self.source = masked_batches(recipe, cohort)
         else:
             patches = recipe.super_resolution
             self.source = Patches(
@@ -232,12 +254,17 @@ class CohortBatches:
                 by_detail=patches.sampling == "detail",
             )
 
-    def stream(self, position: int) -> Iterator[torch.Tensor]:
+    def stream(self, position: int) -> Iterator[torch.Tensor | LabelledVolumes]:
         """Batches from `position` on."""
+        from medgan.data.label_table import label_codes
         from medgan.data.patches import prefetched
+        from medgan.training.batches import LabelledVolumes
 
         for batch in prefetched(self.source, position, self.workers):
-            yield batch.voxels
+            if self._labels is None:
+                yield batch.voxels
+            else:
+                yield LabelledVolumes(batch.voxels, label_codes(self._labels, batch.records))
 
 
 def _open_tracker(
@@ -296,6 +323,7 @@ def _concluded(
 
     from medgan.files import write_json
     from medgan.workflows.assess import assess_restoration, assess_synthesis
+    from medgan.workflows.assess_mask_to_scan import assess_mask_to_scan
     from medgan.workflows.assess_translation import assess_translation
     from medgan.workflows.export_model import export_trained
     from medgan.workflows.run_report import write_run_report
@@ -306,6 +334,8 @@ def _concluded(
         assessment = assess_restoration(folder.model, recipe, cohort, device)
     elif isinstance(recipe, TranslationRecipe):
         assessment = assess_translation(folder.model, recipe, cohort, device)
+    elif isinstance(recipe, MaskToScanRecipe):
+        assessment = assess_mask_to_scan(folder.model, recipe, cohort, device)
     else:
         assessment = assess_synthesis(folder.model, recipe, cohort, device)
     write_json(folder.figures, assessment.figures)
@@ -316,42 +346,6 @@ def _concluded(
         tracker.log_artifact(path)
     tracker.log_model(folder.model)
     return replace(outcome, figures=assessment.figures)
-
-
-def describe_training(
-    recipe_name: str,
-    data: str | Path,
-    *,
-    overrides: Sequence[str] = (),
-    steps: int | None = None,
-    seed: int | None = None,
-) -> dict[str, Any]:
-    """What `train` would do, without doing it: the resolved recipe, the cohort, the networks and their sizes.
-
-    Raises:
-        MedganError: as `train` would.
-    """
-    import torch
-
-    from medgan.data.cohort import Cohort
-
-    recipe = resolved_recipe(recipe_name, overrides, steps=steps, seed=seed)
-    cohort = Cohort.load(data)
-    objective = build_objective(recipe, cohort, torch.device("cpu"))
-    return {
-        "recipe": recipe.model_dump(mode="json"),
-        "cohort": {
-            "folder": str(cohort.folder),
-            "shape": list(cohort.shape) if cohort.has_common_grid else None,
-            "spacing": [round(step, 4) for step in cohort.spacing],
-            "scans": {split: len(cohort.split(split)) for split in ("train", "validation", "test")},
-        },
-        "parameters": {
-            name: sum(parameter.numel() for parameter in network.parameters())
-            for name, network in objective.networks.items()
-        },
-        "steps": -(-recipe.images // recipe.training.batch_size),
-    }
 
 
 def require_finished(outcome: TrainingOutcome) -> TrainingOutcome:

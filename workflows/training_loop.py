@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgan.recipe import AnyRecipe, SynthesisRecipe
 from medgan.recipe_files import flattened
+from medgan.recipe_mask_to_scan import MaskToScanRecipe
 from medgan.recipe_translation import TranslationRecipe
 from medgan.reporter import Reporter
 from medgan.workflows.run_folder import RunFolder
@@ -61,6 +62,7 @@ def trainer_for(
 
 def _previewer(recipe: AnyRecipe, cohort: Cohort, device: torch.device) -> Any:
     """A function of a tick that draws the same scans each time, as PNG bytes."""
+    from medgan.workflows.mask_to_scan_training import mask_preview
     from medgan.workflows.previews import restoration_preview, synthesis_preview
     from medgan.workflows.translation_training import translation_preview
 
@@ -68,4 +70,6 @@ def _previewer(recipe: AnyRecipe, cohort: Cohort, device: torch.device) -> Any:
         return synthesis_preview(recipe, cohort, device)
     if isinstance(recipe, TranslationRecipe):
         return translation_preview(recipe, cohort, device)
+    if isinstance(recipe, MaskToScanRecipe):
+        return mask_preview(recipe, cohort, device)
     return restoration_preview(recipe, cohort, device)

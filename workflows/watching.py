@@ -70,13 +70,16 @@ class SampleLook:
         self.recipe, self.scans, self.device = recipe, scans, device
 
     def __call__(self, average: nn.Module) -> dict[str, float]:
-        """Metrics "samples/..." of the averaged generator.
+        """Metrics "samples/..." of the averaged generator; none while it does not make samples yet.
 
         Raises:
             MedganError: it gives volumes that are not finite.
         """
         from medgan.evaluation.features import RandomEncoder
+        from medgan.networks.vqgan import makes_samples
 
+        if not makes_samples(average):
+            return {}
         training = self.recipe.training
         watched = training.watchdogs.samples if training.watchdogs.mode != "off" else 0
         evaluated = training.stop.samples if training.stop is not None else 0
@@ -99,10 +102,11 @@ class SampleLook:
         """Volumes (X, Y, Z), normalised to about 0..1."""
         import torch
 
+        from medgan.networks.labelled import drawn_labels
         from medgan.networks.latents import latents
 
         options = self.recipe.training
-        size = self.recipe.network.latent_size
+        size = int(network.latent_size)  # type: ignore[arg-type]
         at_once = max(1, options.batch_size // options.accumulation)
         devices = [self.device] if self.device.type == "cuda" else []
         samples: list[NDArray[np.float32]] = []
@@ -111,7 +115,8 @@ class SampleLook:
             for start in range(0, count, at_once):
                 indices = range(_FIRST_LATENT + start, _FIRST_LATENT + min(count, start + at_once))
                 vectors = latents(options.seed, indices, size)
-                volumes = network(vectors.to(self.device))[:, 0].float().cpu().numpy()
+                told = drawn_labels(network, seed=options.seed, indices=indices)
+                volumes = network(vectors.to(self.device), **told)[:, 0].float().cpu().numpy()
                 samples.extend((volumes + 1) / 2)
         return samples
 

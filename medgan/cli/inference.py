@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from medgan.cli.answers import console, exit_with_failures
 from medgan.cli.options import Contrast, Device, Out, Reference, Seed, Subject
+from medgan.errors import MedganError
 
 Model = Annotated[
     str | None,
@@ -20,32 +21,130 @@ Model = Annotated[
 ]
 
 
+Generator = Annotated[str, typer.Argument(help="A shipped model, a run folder, a model folder, or an MLflow address.")]
+Truncation = Annotated[float, typer.Option(help="Below 1: more typical, less diverse.")]
+
+
 def generate(
-    model: Annotated[str, typer.Argument(help="A run folder, a model folder, or an MLflow address.")],
-    count: Annotated[int, typer.Option("-n", min=1, help="How many scans.")],
+    model: Generator,
     out: Out,
+    count: Annotated[int | None, typer.Option("-n", min=1, help="How many scans.")] = None,
     seed: Seed = 0,
-    truncation: Annotated[float, typer.Option(help="Below 1: more typical, less diverse.")] = 1.0,
+    truncation: Truncation = 1.0,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="Label that the scans shall have; others are drawn. Empty value: none."
+        ),
+    ] = None,
+    interpolate: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="The way between two: indices of samples, or files of `medgan project`."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Scans on that way, both ends included.")] = None,
+    mix: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="A B", help="Coarse styles of A and fine ones of B (stylegan).")
+    ] = None,
+    from_stage: Annotated[int | None, typer.Option(help="First stage that B gives, from 1.  [default: all]")] = None,
+    along: Annotated[
+        list[str] | None, typer.Option(metavar="K:AMOUNT", help="Move along direction K by standard deviations.")
+    ] = None,
+    directions: Annotated[Path | None, typer.Option(help="File of directions from `medgan explore`.")] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Label map, or folder of them: -n scans for each (mask_to_scan models).")
+    ] = None,
     device: Device = "auto",
     output_format: Annotated[str, typer.Option("--format", help="nifti, bids, or dicom: series of nobody.")] = "nifti",
     contrast: Contrast = None,
 ) -> None:
     """Draw synthetic scans; sample i depends on model, seed and i alone."""
+    if masks is not None:
+        control_options = (label, interpolate, steps, mix, from_stage, along, directions, contrast)
+        if any(option is not None for option in control_options) or truncation != 1.0:
+            raise MedganError(
+                "--masks goes with -n, --seed and --device alone",
+                hint="Leave out the other options: label maps decide what the scans show.",
+            )
+        _generate_from_masks(model, masks, _counted(count), out, seed, device, output_format)
+        return
+    from medgan.workflows.arguments import labels
+    from medgan.workflows.control import Control, control_scans
     from medgan.workflows.generate import generate_scans
 
+    control = Control(interpolate, steps, mix, from_stage, tuple(along or ()), directions)
     with console() as reporter:
-        paths = generate_scans(
-            model,
-            count,
-            out,
-            seed=seed,
-            truncation=truncation,
-            device=device,
-            format=output_format,
-            contrast=contrast,
-            reporter=reporter,
-        )
+        options: dict[str, Any] = {
+            "seed": seed,
+            "truncation": truncation,
+            "labels": labels(label or [], "--label"),
+            "device": device,
+            "format": output_format,
+            "contrast": contrast,
+            "reporter": reporter,
+        }
+        if control.is_wanted:
+            paths = control_scans(model, count, control, out, **options)
+        else:
+            paths = generate_scans(model, _counted(count), out, **options)
     typer.echo(f"{len(paths)} synthetic scans in {out}")
+
+
+def _generate_from_masks(
+    model: str, masks: Path, count: int, out: Path, seed: int, device: str, output_format: str
+) -> None:
+    from medgan.workflows.generate_from_masks import generate_from_masks
+
+    with console() as reporter:
+        made = generate_from_masks(
+            model, masks, count, out, seed=seed, device=device, format=output_format, reporter=reporter
+        )
+    typer.echo(f"{len(made.images)} synthetic scans with their label maps in {out}")
+    exit_with_failures(made.failures, done=len(made.images))
+
+
+def _counted(count: int | None) -> int:
+    if count is None:
+        raise MedganError("how many scans are wanted is not said", hint="Add -n 4, for example.")
+    return count
+
+
+def explore(
+    model: Generator,
+    out: Annotated[Path, typer.Option("--out", help="The page, FILE.html; directions go to FILE.json beside it.")],
+    directions: Annotated[int, typer.Option(min=1, help="How many directions, strongest first.")] = 6,
+    steps: Annotated[int, typer.Option(min=2, help="Scans along each.")] = 5,
+    reach: Annotated[float, typer.Option(help="How far to go to both sides, in standard deviations.")] = 3.0,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Find along which directions synthetic scans vary most, without labels, and show them on a page."""
+    from medgan.workflows.explore import explore_model
+
+    with console() as reporter:
+        page = explore_model(
+            *(model, out), directions=directions, steps=steps, reach=reach, seed=seed, device=device, reporter=reporter
+        )
+    typer.echo(page)
+
+
+def project(
+    scan: Annotated[Path, typer.Argument(help="A NIfTI file, or a folder with a DICOM series.")],
+    model: Generator,
+    out: Out,
+    steps: Annotated[int, typer.Option(min=1, help="Of the optimisation.")] = 300,
+    starts: Annotated[int, typer.Option(min=2, help="Random samples to begin from the best of.")] = 32,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Find the synthetic scan that comes closest to a real one."""
+    from medgan.workflows.project import project_scan
+
+    with console() as reporter:
+        result = project_scan(
+            *(scan, model, out), steps=steps, starts=starts, seed=seed, device=device, reporter=reporter
+        )
+    typer.echo(result.verdict)
+    typer.echo(result.folder)
 
 
 def upscale(

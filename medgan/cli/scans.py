@@ -136,13 +136,16 @@ def prepare(
     own_grids: Annotated[
         bool, typer.Option("--own-grids", help="Keep each scan's own voxels, for recipes that take any spacing.")
     ] = False,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder with a label map for each scan, by equal names or with dseg behind.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Shares of subjects for train, validation, test.")] = "0.8,0.1,0.1",
     seed: Seed = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Build a cohort: manifest, fingerprint, cached voxels."""
     from medgan.workflows.arguments import numbers, shares, whole_numbers
-    from medgan.workflows.prepare import grid_of
+    from medgan.workflows.prepare import grid_of, masks_of
     from medgan.workflows.prepare import prepare as run
 
     with console() as reporter:
@@ -152,6 +155,7 @@ def prepare(
             spacing=numbers(spacing, "--spacing"),
             shape=whole_numbers(shape, "--shape"),
             own_grids=own_grids,
+            masks=masks,
             split=shares(split, "--split"),
             seed=seed,
             jobs=jobs,
@@ -159,5 +163,5 @@ def prepare(
         )
     cohort = preparation.cohort
     counts = ", ".join(f"{len(cohort.split(name))} {name}" for name in ("train", "validation", "test"))
-    typer.echo(f"{len(cohort.records)} scans ({counts}), {grid_of(cohort)}, in {cohort.folder}")
+    typer.echo(f"{len(cohort.records)} scans ({counts}), {grid_of(cohort)}{masks_of(cohort)}, in {cohort.folder}")
     exit_with_failures(preparation.failures, done=len(cohort.records))

@@ -34,7 +34,9 @@ def recipes(
 def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe such as synthesis/r3gan, or a YAML file.")],
     data: Annotated[Path, typer.Option(help="Folder of a prepared cohort.")],
-    assignments: Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=c. Repeatable.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a field: a.b=c, or fit a GPU: preset=16g. Repeatable.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run.")] = None,
     device: Device = "auto",
     steps: Annotated[int | None, typer.Option(min=1, help="Length of the training instead of the recipe's.")] = None,
@@ -46,10 +48,12 @@ def train(
     perceptual_network: Annotated[
         Path | None, typer.Option(help="TorchScript file for recipes with a perceptual_weight; it is run.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be trained, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be trained and the memory it takes, and stop.")
+    ] = False,
 ) -> None:
     """Train a model by a recipe; Ctrl-C writes a checkpoint and leaves."""
-    from medgan.workflows.train import describe_training
+    from medgan.workflows.plan import describe_training
     from medgan.workflows.train import train as run
 
     if resume is not None and out is not None:
@@ -60,7 +64,7 @@ def train(
         raise MedganError("a resumed training has its weights already, so --from cannot be kept", hint="Leave it out.")
     overrides = assignments or []
     if dry_run:
-        print_json(describe_training(recipe, data, overrides=overrides, steps=steps, seed=seed))
+        print_json(describe_training(recipe, data, overrides=overrides, steps=steps, seed=seed, device=device))
         return
     with console() as reporter:
         outcome = run(

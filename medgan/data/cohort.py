@@ -2,7 +2,7 @@
 
 On disk a cohort is a folder with `manifest.jsonl` (one `ScanRecord` per line), `fingerprint.json` (what the scans have
 in common and how they were prepared) and `voxels/` (one float32 array (X, Y, Z) per scan, on a common grid in RAS
-order).
+order; where scans have label maps, one of small integers per scan beside it, on the very same grid).
 """
 
 from __future__ import annotations
@@ -29,6 +29,25 @@ PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
 
 
 @dataclass(frozen=True)
+class MaskRecord:
+    """The label map of a scan.
+
+    Args:
+        path: of the source, relative to the cohort's source root.
+        sha256: of the source, as of a scan's.
+        labels: the different values of the prepared array, in order.
+        voxels: of the prepared array, relative to the cohort's folder; it has the scan's prepared grid.
+        dtype: of that array, "uint8" or "uint16".
+    """
+
+    path: str
+    sha256: str
+    labels: tuple[int, ...]
+    voxels: str
+    dtype: str
+
+
+@dataclass(frozen=True)
 class ScanRecord:
     """One scan of a cohort.
 
@@ -49,6 +68,7 @@ class ScanRecord:
         prepared_shape: voxels of the prepared array.
         prepared_spacing: mm between them.
         series: SeriesInstanceUID of a DICOM source.
+        mask: the scan's label map, in cohorts that were prepared with label maps.
     """
 
     path: str
@@ -67,6 +87,7 @@ class ScanRecord:
     prepared_shape: Shape
     prepared_spacing: Spacing
     series: str | None = None
+    mask: MaskRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -142,20 +163,39 @@ class Cohort:
         Raises:
             MedganError: the array is missing or is not what the manifest says.
         """
-        path = self.folder / record.voxels
+        return self._mapped(record.voxels, record.prepared_shape, "float32")
+
+    def mask(self, record: ScanRecord) -> np.memmap:
+        """A scan's label map (X, Y, Z) on the grid of its prepared voxels: uint8 or uint16, read-only, read from disk
+        as it is used.
+
+        Raises:
+            MedganError: the scan has none, or the array is missing or is not what the manifest says.
+        """
+        if record.mask is None:
+            raise MedganError(
+                f"scan '{record.name}' has no label map",
+                file=self.folder,
+                hint="Prepare the cohort with --masks, the folder of its label maps.",
+            )
+        return self._mapped(record.mask.voxels, record.prepared_shape, record.mask.dtype)
+
+    def _mapped(self, name: str, shape: Shape, dtype: str) -> np.memmap:
+        """A prepared array of the cohort, mapped into memory."""
+        path = self.folder / name
         # The header is compared, not parsed: numpy parses it by the ast module, which fails at random when two threads
         # of one process use it at a time (CPython 3.11).
-        header = _array_header(record.prepared_shape)
+        header = _array_header(shape, dtype)
         try:
             with path.open("rb") as stream:
                 is_expected = stream.read(len(header)) == header
             if is_expected:
-                return np.memmap(path, np.float32, mode="r", offset=len(header), shape=record.prepared_shape)
+                return np.memmap(path, _STORED[dtype], mode="r", offset=len(header), shape=shape)
             found = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise MedganError(f"the prepared voxels cannot be read ({error})", file=path, hint=_AGAIN) from error
         raise MedganError(
-            f"expected {record.prepared_shape} float32 in C order, found {found.shape} {found.dtype}",
+            f"expected {shape} {dtype} in C order, found {found.shape} {found.dtype}",
             file=path,
             hint=_AGAIN,
         )
@@ -167,27 +207,41 @@ class Cohort:
 
 
 _AGAIN = "Prepare the cohort again."
+# Arrays are little-endian on disk, whoever writes them.
+_STORED = {"float32": "<f4", "uint8": "|u1", "uint16": "<u2"}
 
 
 @functools.cache
-def _array_header(shape: Shape) -> bytes:
-    """How a .npy file begins that `numpy.save` makes of a C-ordered float32 array."""
+def _array_header(shape: Shape, dtype: str) -> bytes:
+    """How a .npy file begins that `numpy.save` makes of a C-ordered array."""
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    content = {"descr": _STORED[dtype], "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, content)
     return header.getvalue()
 
 
 def write_manifest(folder: Path, records: Iterable[ScanRecord]) -> None:
     """Write `manifest.jsonl`, whole or not at all."""
-    lines = [json.dumps(asdict(record), allow_nan=False) for record in records]
+    lines = [json.dumps(_as_written(record), allow_nan=False) for record in records]
     write_text(folder / MANIFEST, "\n".join(lines) + "\n")
+
+
+def _as_written(record: ScanRecord) -> dict[str, Any]:
+    """A line of the manifest; scans without a label map say nothing of one."""
+    content = asdict(record)
+    if record.mask is None:
+        del content["mask"]
+    return content
 
 
 def _parsed(line: str, number: int, manifest: Path) -> ScanRecord:
     try:
         content = json.loads(line)
         known = {key.name for key in fields(ScanRecord)}
-        record = ScanRecord(**{key: _tupled(value) for key, value in content.items() if key in known})
+        values = {key: _tupled(value) for key, value in content.items() if key in known}
+        if "mask" in values:
+            values["mask"] = MaskRecord(**{key: _tupled(value) for key, value in values["mask"].items()})
+        record = ScanRecord(**values)
     except (json.JSONDecodeError, TypeError, AttributeError) as error:
         raise MedganError(f"line {number} of the manifest is damaged ({error})", file=manifest, hint=_AGAIN) from error
     return record

@@ -58,6 +58,13 @@ def summary(records: Sequence[ScanRecord]) -> dict[str, Any]:
     }
 
 
+def mask_summary(records: Sequence[ScanRecord]) -> dict[str, Any]:
+    """How many scans have a label map, and in how many of them each label occurs, by its number as text."""
+    maps = [record.mask for record in records if record.mask is not None]
+    labels = sorted({label for one in maps for label in one.labels})
+    return {"scans": len(maps), "labels": {str(label): sum(label in one.labels for one in maps) for label in labels}}
+
+
 def _counts(values: Iterable[str]) -> dict[str, int]:
     return dict(Counter(values).most_common())
 

@@ -50,7 +50,9 @@ class Specification:
 
 @dataclass(frozen=True)
 class Surveyed:
-    """What a scan is before preparation; `ras_shape` and `ras_spacing` are along R, A and S."""
+    """What a scan is before preparation; `ras_shape` and `ras_spacing` are along R, A and S, `affine` (4x4, to RAS mm)
+    is along its array axes.
+    """
 
     sha256: str
     shape: Shape
@@ -59,6 +61,7 @@ class Surveyed:
     modality: str | None
     ras_shape: Shape
     ras_spacing: Spacing
+    affine: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,18 @@ def surveyed(scan: Scan) -> Surveyed | Refused:
         volume = _read(scan)
         digest = content_sha256(scan)
     except (MedganError, OSError) as error:
-        return Refused(_reason(error))
+        return Refused(reason_of(error))
     turned = volume.reoriented("RAS")
-    modality = volume.metadata.get("modality")
-    return Surveyed(digest, volume.shape, volume.spacing, volume.orientation, modality, turned.shape, turned.spacing)
+    return Surveyed(
+        sha256=digest,
+        shape=volume.shape,
+        spacing=volume.spacing,
+        orientation=volume.orientation,
+        modality=volume.metadata.get("modality"),
+        ras_shape=turned.shape,
+        ras_spacing=turned.spacing,
+        affine=tuple(tuple(row) for row in volume.affine.tolist()),
+    )
 
 
 def gridded(scan: Scan, sha256: str, specification: Specification, folder: Path) -> Gridded | Refused:
@@ -113,10 +124,10 @@ def gridded(scan: Scan, sha256: str, specification: Specification, folder: Path)
     if array.is_file() and description.is_file():
         return _restored(read_json(description), f"{VOXELS}/{key}.npy")
     try:
-        volume, background = _on_grid(_read(scan), specification)
+        volume, background = on_grid(_read(scan), specification)
         percentiles = _percentiles(volume.data)
     except (MedganError, OSError) as error:
-        return Refused(_reason(error))
+        return Refused(reason_of(error))
     content = {
         "percentiles": percentiles,
         "background": background,
@@ -124,7 +135,7 @@ def gridded(scan: Scan, sha256: str, specification: Specification, folder: Path)
         "prepared_shape": volume.shape,
         "prepared_spacing": volume.spacing,
     }
-    _write_array(array, volume.as_float()[0])
+    write_array(array, volume.as_float()[0].astype("<f4", copy=False))
     write_json(description, content)
     return _restored(content, f"{VOXELS}/{key}.npy")
 
@@ -150,7 +161,7 @@ def _read(scan: Scan) -> Volume:
     return volume
 
 
-def _on_grid(volume: Volume, specification: Specification) -> tuple[Volume, float]:
+def on_grid(volume: Volume, specification: Specification) -> tuple[Volume, float]:
     """The scan as the specification wants it, and the value outside its field of view."""
     turned = volume.reoriented("RAS")
     if specification.spacing is None or specification.shape is None:
@@ -176,14 +187,14 @@ def _restored(content: Mapping[str, Any], voxels: str) -> Gridded:
     return Gridded(voxels, dict(content["percentiles"]), float(content["background"]), affine, (a, b, c), (x, y, z))
 
 
-def _write_array(path: Path, array: NDArray[np.float32]) -> None:
+def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write a .npy file whole or not at all; through memory, because numpy's own writer hides that the disk is full."""
     buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(array, dtype="<f4"))
+    np.save(buffer, np.ascontiguousarray(array))
     with atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The error's text without the file's name, which stands beside it anyway."""
     return str(MedganError(error.what, hint=error.hint)) if isinstance(error, MedganError) else str(error)

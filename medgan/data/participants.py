@@ -32,8 +32,8 @@ _SUBJECT_COLUMNS = ("participant_id", "subject")
 _MISSING = {"", "n/a", "na", "nan"}
 _ENTITY = re.compile(r"(?:^|_)(sub-[A-Za-z0-9]+)")
 _CONTRAST = r"t1w?|t1c|t1ce|t1gd|t1wgd|t2w?|t2star|flair|pdw?|mprage|mp2rage|swi|dwi|adc|mra|angio|bold|ct"
-_TRAILING_CONTRAST = re.compile(rf"[_-](?:{_CONTRAST})$", re.IGNORECASE)
-_NO_NAME = re.compile(
+TRAILING_CONTRAST = re.compile(rf"[_-](?:{_CONTRAST})$", re.IGNORECASE)
+NO_NAME = re.compile(
     rf"(?:{_CONTRAST}|image|img|scan|volume|brain|anat|func|nifti|nii|mri?|data"
     r"|(?:ses|session|visit|timepoint|baseline|follow-?up|week|month|year)[-_]?[a-z0-9]*)?",
     re.IGNORECASE,
@@ -127,10 +127,10 @@ def subject_by_name(scan: PurePosixPath, is_series: bool) -> str:
     if is_series:
         return scan.parts[0] if scan.parts else "."
     name = re.sub(r"\.nii(\.gz)?$", "", scan.name, flags=re.IGNORECASE)
-    stem = _TRAILING_CONTRAST.sub("", name)
-    if not _NO_NAME.fullmatch(stem):
+    stem = TRAILING_CONTRAST.sub("", name)
+    if not NO_NAME.fullmatch(stem):
         return stem
-    named = [folder for folder in scan.parents if folder.name and not _NO_NAME.fullmatch(folder.name)]
+    named = [folder for folder in scan.parents if folder.name and not NO_NAME.fullmatch(folder.name)]
     return named[0].as_posix() if named else stem
 
 

@@ -16,9 +16,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import medgan
-from medgan.data.cohort import FINGERPRINT, MANIFEST, Cohort, ScanRecord, write_manifest
-from medgan.data.fingerprint import completed_specification, summary
+from medgan.data.cohort import FINGERPRINT, MANIFEST, Cohort, MaskRecord, ScanRecord, write_manifest
+from medgan.data.fingerprint import completed_specification, mask_summary, summary
 from medgan.data.gridding import Gridded, Refused, Specification, Surveyed, gridded, surveyed
+from medgan.data.mask_gridding import MaskJob, gridded_mask
+from medgan.data.mask_search import MaskSearch
 from medgan.data.participants import (
     Participants,
     entity_of,
@@ -75,6 +77,7 @@ def prepare(
     spacing: Sequence[float] | None = None,
     shape: Sequence[int] | None = None,
     own_grids: bool = False,
+    masks: str | Path | None = None,
     split: Sequence[float] = (0.8, 0.1, 0.1),
     seed: int = 0,
     jobs: int = 1,
@@ -93,6 +96,8 @@ def prepare(
         spacing: mm along R, A and S; the median over the scans when None.
         shape: voxels along R, A and S; the median over the resampled scans when None.
         own_grids: keep every scan's own voxels, turned to RAS, for trainings that take scans of any spacing.
+        masks: a folder with a label map for each scan, found by its name (`medgan.data.mask_names`) and brought onto
+            the scan's prepared grid by nearest neighbour. Scans without a usable one are left out.
         split: parts of the subjects for train, validation and test; a `split` column in the participants table comes
             first.
         seed: of the split.
@@ -100,8 +105,8 @@ def prepare(
         progress: called as `progress(done, total, name)`; every scan counts twice, once looked at and once prepared.
 
     Raises:
-        MedganError: no usable scan, too few subjects for the split, contradictory tables, a grid is asked for although
-            scans keep their own, or the folder cannot be written.
+        MedganError: no usable scan, no label map that fits one, too few subjects for the split, contradictory tables, a
+            grid is asked for although scans keep their own, or the folder cannot be written.
     """
     if own_grids and (spacing is not None or shape is not None):
         raise MedganError("scans cannot keep their own grids and be brought to one", hint="Leave out one of the two.")
@@ -109,6 +114,10 @@ def prepare(
     spacing = None if spacing is None else checked_spacing(spacing)
     shape = None if shape is None else checked_shape(shape)
     root, sources, damaged = _found(inputs)
+    search = None if masks is None else MaskSearch.over(masks, [(source.scan, source.within) for source in sources])
+    if search is not None:
+        sources, maskless = _with_masks(sources, search)
+        damaged += maskless
     total = 2 * len(sources)
 
     looked_at = mapped(
@@ -128,13 +137,23 @@ def prepare(
         finished=counter(progress, [source.scan.name for source in surveys], total - len(surveys), total),
     )
     grids, unusable = _sorted_out(list(surveys), made)
+    maps: dict[_Source, MaskRecord] = {}
+    if search is not None:
+        work = [
+            MaskJob(search.of(source.scan), _relative(search.of(source.scan).path, root), surveys[source], grid)
+            for source, grid in grids.items()
+        ]
+        maps, without = _sorted_out(list(grids), mapped(partial(gridded_mask, folder=Path(out)), work, jobs=jobs))
+        grids = {source: grids[source] for source in maps}
+        unusable += without
     failures = (*damaged, *refused, *unusable)
-    records = _records(grids, surveys, fractions, seed)
+    records = _records(grids, surveys, maps, fractions, seed)
     fingerprint = {
         "medgan_version": medgan.__version__,
         "source_root": str(root),
         "specification": specification.as_dict(),
         **summary(records),
+        **({} if search is None else {"masks": {**mask_summary(records), "unused": search.unused}}),
         "modalities": dict(Counter(surveys[source].modality or "unknown" for source in grids)),
         "split": {"fractions": fractions, "seed": seed},
         "failures": [{"path": _relative(path, root), "reason": reason} for path, reason in failures],
@@ -165,6 +184,21 @@ def _found(inputs: Sequence[str | Path]) -> tuple[Path, list[_Source], list[Fail
         sources.values(), key=lambda source: (source.path, source.scan.series or "", source.scan.index or 0)
     )
     return root, ordered, list(damaged.items())
+
+
+def _with_masks(sources: Sequence[_Source], search: MaskSearch) -> tuple[list[_Source], list[Failure]]:
+    """The scans that have a label map, and the others with the reason; label maps among the inputs are neither."""
+    kept: list[_Source] = []
+    failures: list[Failure] = []
+    for source in sources:
+        if search.is_mask(source.scan):
+            continue
+        reason = search.refusal(source.scan)
+        if reason is None:
+            kept.append(source)
+        else:
+            failures.append((source.scan.path, reason))
+    return kept, failures
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -251,6 +285,7 @@ def _splits(people: Mapping[_Source, _Person], fractions: Sequence[float], seed:
 def _records(
     grids: Mapping[_Source, Gridded],
     surveys: Mapping[_Source, Surveyed],
+    maps: Mapping[_Source, MaskRecord],
     fractions: Sequence[float],
     seed: int,
 ) -> list[ScanRecord]:
@@ -270,6 +305,7 @@ def _records(
             labels=typed,
             split=splits[people[source].subject],
             series=source.scan.series,
+            mask=maps.get(source),
             **vars(grid),
         )
         for (source, grid), typed, name in zip(grids.items(), labels, names, strict=True)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medgan.data.mask_names import LABEL_NAME
 from medgan.errors import MedganError
 from medgan.volume import Volume
 
 # NIfTI-1's code for an image whose values are labels (nifti1.h, NIFTI_INTENT_LABEL).
 _INTENT_LABEL = 1002
-# BIDS suffixes of derived label images (BIDS 1.10, "Segmentations").
-_LABEL_NAME = re.compile(r"(^|[_.-])(dseg|mask|aseg|aparc|labels?|seg|segmentation)$", re.IGNORECASE)
 # An image of whole numbers with at most so many different ones, of whose neighbours outside the background at least
 # this share are equal. Segmentations have shares of 0.99, parcellations of some hundred labels above 0.7; scans, even
 # those of 8 bits, stay below 0.25.
@@ -67,7 +65,7 @@ def require_image(volume: Volume, name: str = "", *, nothing: str = "make sharpe
 
 def _why_labels(volume: Volume, name: str) -> str | None:
     """What gives a label map away; None for an image."""
-    found = _LABEL_NAME.search(name)
+    found = LABEL_NAME.search(name)
     if found:
         return f"by its name, which ends in '{found.group().lstrip('_.-')}'"
     if volume.metadata.get("nifti", {}).get("intent_code") == _INTENT_LABEL:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from medgan.errors import MedganError
 from medgan.networks.saved import build_network, find_model, load_config, load_weights, model_hash
+from medgan.pretrained import shipped_models
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Model:
 
     @property
     def task(self) -> str:
-        """ "synthesis", "super_resolution" or "translation"."""
+        """ "synthesis", "super_resolution", "translation" or "mask_to_scan"."""
         return str(self.config["task"])
 
     def network(self, *, fidelity: float = 1.0, direction: str = "there") -> nn.Module:
@@ -101,8 +102,11 @@ def require_task(model: Model, task: str, verb: str) -> None:
         MedganError: the task differs.
     """
     if model.task != task:
+        shipped = shipped_models(task)
+        such = f", such as {' or '.join(shipped)} (shipped with medgan)" if shipped else ""
+        takes_masks = " For this one give label maps by --masks." if model.task == "mask_to_scan" else ""
         raise MedganError(
             f"this model was trained for {model.task.replace('_', '-')}, {verb} needs one for {task.replace('_', '-')}",
             file=model.folder,
-            hint="Choose another model; `medgan runs` lists them.",
+            hint=f"Choose another model{such}; `medgan runs` lists yours.{takes_masks}",
         )

@@ -38,15 +38,16 @@ class ServedModel:
 
         Args:
             model_input: for super-resolution and translation a path, an array (X, Y, Z) or (C, X, Y, Z) in the scan's
-                own units, a list of such, or a data frame with the column `path`. For synthesis a number of scans, or
-                a data frame with the column `n` and, if wanted, `seed`.
+                own units, a list of such, or a data frame with the column `path`; for label maps to scans the same of
+                label maps. For synthesis a number of scans, or a data frame with the column `n` and, if wanted, `seed`.
             params: for super-resolution `factor` (three numbers), `spacing` (mm), `fidelity` (0..1), and
                 `voxel_size`, the mm of given arrays (1 by default). For translation `reverse` and `voxel_size` (that of
-                the training by default). For synthesis `seed` and `truncation`.
+                the training by default). For synthesis `seed` and `truncation`. For label maps to scans `seed`, `index`
+                and `voxel_size` (that of the training by default).
 
         Returns:
-            Super-resolution and translation: float32 (X, Y, Z), or (C, X, Y, Z) for several channels; a list of them
-            for a list or a data frame. Synthesis: float32 (N, X, Y, Z).
+            Super-resolution, translation and label maps to scans: float32 (X, Y, Z), or (C, X, Y, Z) for several
+            channels; a list of them for a list or a data frame. Synthesis: float32 (N, X, Y, Z).
 
         Raises:
             MedganError: the input is none of these, or a file cannot be read.
@@ -56,6 +57,8 @@ class ServedModel:
             return self._synthesised(model_input, chosen)
         if self.model.task == "translation":
             return self._translated(model_input, chosen)
+        if self.model.task == "mask_to_scan":
+            return self._from_masks(model_input, chosen)
         return self._upscaled(model_input, chosen)
 
     def _synthesised(self, model_input: Any, params: dict[str, Any]) -> Array:
@@ -91,6 +94,18 @@ class ServedModel:
 
         def one(scan: Any) -> Array:
             return _voxels(translate(_as_volume(scan, voxel_size), self.model, reverse=reverse))
+
+        return _each(model_input, one)
+
+    def _from_masks(self, model_input: Any, params: dict[str, Any]) -> Any:
+        from medgan.inference.mask_to_scan import scans_for_mask
+
+        voxel_size = _triple(params.get("voxel_size", self.model.config["spacing"]), "voxel_size")
+        seed, index = (int(params.get(name, 0)) for name in ("seed", "index"))
+
+        def one(mask: Any) -> Array:
+            (volume,) = scans_for_mask(self.model, _as_volume(mask, voxel_size), 1, seed=seed, first=index)
+            return _voxels(volume)
 
         return _each(model_input, one)
 

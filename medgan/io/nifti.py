@@ -43,6 +43,8 @@ _LARGEST_COMPRESSION = 1032
 SYNTHETIC_MARK = "SYNTHETIC: made by a generative model, shows no real person"
 # The same of contrasts that a model made of a real person's scan.
 MADE_CONTRAST_MARK = "DERIVED: this contrast was made by a model, not acquired"
+# And of what a generative model made to look like a real person's scan.
+PROJECTED_MARK = "PROJECTED: made by a generative model from a scan, may show its person"
 
 
 def is_nifti_name(path: str | Path) -> bool:
@@ -313,6 +315,8 @@ def _volume(
             metadata["slice_direction"] = direction
         if bytes(image.header["descrip"]).startswith(SYNTHETIC_MARK.encode()):
             metadata["synthetic"] = True
+        if bytes(image.header["descrip"]).startswith(PROJECTED_MARK.encode()):
+            metadata["projected"] = True
         if bytes(image.header["descrip"]).startswith(MADE_CONTRAST_MARK.encode()):
             metadata["made_contrast"] = True
     return Volume(values, affine, history, metadata)
@@ -379,7 +383,9 @@ def _image(volume: Volume, array: NDArray[Any]) -> nib.Nifti1Image:
     # A scan that came from a scanner is in the scanner's coordinates; of others nothing is known but that they are
     # aligned.
     set_forms(image, kept, default_code=SCANNER if "modality" in volume.metadata else ALIGNED)
-    if volume.metadata.get("synthetic"):
+    if volume.metadata.get("projected"):
+        image.header["descrip"] = PROJECTED_MARK
+    elif volume.metadata.get("synthetic"):
         image.header["descrip"] = SYNTHETIC_MARK
     elif volume.metadata.get("made_contrast"):
         image.header["descrip"] = MADE_CONTRAST_MARK

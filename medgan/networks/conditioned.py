@@ -30,6 +30,8 @@ class ConditionedBlock(nn.Module):
         expansion: how many times wider the features are between the convolutions (Yu et al. 2018, arXiv:1808.08718).
     """
 
+    recomputable = True
+
     def __init__(self, channels: int, expansion: int) -> None:
         super().__init__()
         self.widen = nn.Conv3d(channels, channels * expansion, 3, padding=1)

@@ -40,16 +40,25 @@ def _centres(normalisation: str) -> bool:
     return normalisation in ("batch", "instance")
 
 
-def _normalised(layer: nn.Module, channels: int, normalisation: str) -> nn.Sequential:
-    """A layer with its normalisation: behind it, or of its weights."""
+class _Rectified(nn.Sequential):
+    """Layers in a row, and the leaky rectifier behind them."""
+
+    recomputable = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return activated(super().forward(x))
+
+
+def _normalised(layer: nn.Module, channels: int, normalisation: str) -> _Rectified:
+    """A layer with its normalisation, behind it or of its weights, and the rectifier."""
     if normalisation == "batch":
-        return nn.Sequential(layer, nn.BatchNorm3d(channels))
+        return _Rectified(layer, nn.BatchNorm3d(channels))
     if normalisation == "instance":
-        return nn.Sequential(layer, nn.InstanceNorm3d(channels, affine=True))
+        return _Rectified(layer, nn.InstanceNorm3d(channels, affine=True))
     if normalisation == "spectral":
-        return nn.Sequential(spectral_norm(layer))
+        return _Rectified(spectral_norm(layer))
     if normalisation == "none":
-        return nn.Sequential(layer)
+        return _Rectified(layer)
     raise ValueError(f"normalisation is '{normalisation}', it must be one of {', '.join(NORMALISATIONS)}")
 
 
@@ -108,9 +117,9 @@ class DCGANGenerator(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         """Latents (B, latent_size), standard normal, to volumes (B, 1, X, Y, Z) in about [-1, 1]."""
         x = self.unfold(latents).unflatten(1, self.base).contiguous(memory_format=torch.channels_last_3d)
-        x = activated(self.first(x))
+        x = self.first(x)
         for grow, stage in zip(self.grow, self.stages, strict=True):
-            x = activated(stage(grow(x).contiguous(memory_format=torch.channels_last_3d)))
+            x = stage(grow(x).contiguous(memory_format=torch.channels_last_3d))
         return volume_from_head(self.head(x), self.out_shape, haar_head=self.haar_head)
 
 
@@ -125,6 +134,7 @@ class DCGANDiscriminator(nn.Module):
             penalties do not allow for. The first and the last layer have none (Radford et al. 2015, section 3).
         minibatch_statistics: what it sees of the other volumes in the batch: "none", "deviation" or "discrimination".
         haar_head: whether it looks at the eight Haar sub-bands of the volume.
+        outputs: numbers for each volume; more than one make it an encoder.
     """
 
     def __init__(
@@ -136,6 +146,7 @@ class DCGANDiscriminator(nn.Module):
         normalisation: str = "none",
         minibatch_statistics: str = "none",
         haar_head: bool = False,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         stages, widths = checked_stages(shapes, channels)[::-1], list(channels)[::-1]
@@ -146,6 +157,7 @@ class DCGANDiscriminator(nn.Module):
             "normalisation": normalisation,
             "minibatch_statistics": minibatch_statistics,
             "haar_head": haar_head,
+            "outputs": outputs,
         }
         self.haar_head = haar_head
         self.mixes_batch = normalisation == "batch" or minibatch_statistics != "none"
@@ -157,12 +169,13 @@ class DCGANDiscriminator(nn.Module):
             layer = convolution(wide, wider, 3, stride=stride, gain=ACTIVATION_GAIN, bias=not _centres(normalisation))
             layers.append(_normalised(layer, wider, normalisation))
         self.layers = nn.ModuleList(layers)
+        self.described = [(widths[-1], *stages[-1])]
         self.statistics, added = minibatch_layer(minibatch_statistics, widths[-1], stages[-1])
-        score = linear((widths[-1] + added) * math.prod(stages[-1]), 1)
+        score = linear((widths[-1] + added) * math.prod(stages[-1]), outputs)
         self.score = spectral_norm(score) if normalisation == "spectral" else score
 
     def forward(self, volumes: Tensor) -> Tensor:
-        """Volumes (B, 1, X, Y, Z) in about [-1, 1] to logits (B, 1)."""
+        """Volumes (B, 1, X, Y, Z) in about [-1, 1] to logits (B, 1), or (B, outputs)."""
         return self.features(volumes)[-1]
 
     def features(self, volumes: Tensor) -> list[Tensor]:
@@ -171,6 +184,6 @@ class DCGANDiscriminator(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last_3d)
         seen = []
         for layer in self.layers:
-            x = activated(layer(x))
+            x = layer(x)
             seen.append(x)
         return [*seen, self.score(self.statistics(x).flatten(1))]

@@ -10,14 +10,18 @@ from torch import nn
 
 from medgan.errors import MedganError
 from medgan.geometry import Shape, Spacing
+from medgan.networks.code_discriminator import CodeDiscriminator
 from medgan.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from medgan.networks.discriminators import PatchDiscriminator
 from medgan.networks.hagan import FINE_STAGES, HierarchicalDiscriminator, HierarchicalGenerator, total_enlargement
+from medgan.networks.labelled import unlabelled
 from medgan.networks.layers import as_shape, inner_shape
 from medgan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from medgan.networks.r3gan import R3Discriminator, R3Generator
 from medgan.networks.stages import stage_shapes
 from medgan.networks.stylegan import ResidualDiscriminator, StyleGenerator
 from medgan.networks.third_party import check_pair, generator_record, third_party_pair
+from medgan.networks.vqgan import CodeGenerator
 from medgan.recipe import SynthesisNetwork
 
 Pair = tuple[nn.Module, nn.Module]
@@ -105,12 +109,44 @@ def _hagan(pyramid: dict[str, Any], options: SynthesisNetwork) -> Pair:
     return generator, discriminator
 
 
+def _alpha_wgan(pyramid: dict[str, Any], options: SynthesisNetwork) -> Pair:
+    generator = DCGANGenerator(latent_size=options.latent_size, normalisation=options.normalisation, **pyramid)
+    return generator, DCGANDiscriminator(normalisation=options.discriminator_normalisation, **pyramid)
+
+
+def _vqgan(pyramid: dict[str, Any], options: SynthesisNetwork) -> Pair:
+    shapes, channels = pyramid["shapes"], pyramid["channels"]
+    stages = options.halvings + 1
+    if len(shapes) < stages:
+        raise MedganError(
+            f"volumes of {'x'.join(map(str, pyramid['out_shape']))} voxels can be halved {len(shapes) - 1} times "
+            f"before an axis has fewer than {options.base_size} codes; network.halvings asks for {options.halvings}",
+            hint="Lower network.halvings or network.base_size, or prepare the cohort with a finer spacing.",
+        )
+    generator = CodeGenerator(
+        shapes=[list(shape) for shape in shapes[-stages:]],
+        channels=channels[-stages:],
+        out_shape=list(pyramid["out_shape"]),
+        haar_head=pyramid["haar_head"],
+        blocks=options.blocks,
+        codebook_size=options.codebook_size,
+        code_channels=options.code_channels,
+        prior_width=options.prior_width,
+        prior_layers=options.prior_layers,
+        prior_heads=options.prior_heads,
+        prior_dropout=options.prior_dropout,
+    )
+    return generator, PatchDiscriminator(width=options.discriminator_width, in_channels=1)
+
+
 FAMILIES: dict[str, _Family] = {
     "hagan": _Family("hierarchical_generator", _hagan),
     "r3gan": _Family("r3_generator", _r3gan),
     "dcgan": _Family("dcgan_generator", _dcgan),
     "stylegan": _Family("style_generator", _stylegan),
     "progressive": _Family("progressive_generator", _progressive),
+    "alpha_wgan": _Family("dcgan_generator", _alpha_wgan),
+    "vqgan": _Family("code_generator", _vqgan),
 }
 
 
@@ -155,6 +191,25 @@ def pair_for(options: SynthesisNetwork, shape: Shape, spacing: Spacing) -> Pair:
     return pair
 
 
+def encoder_for(options: SynthesisNetwork, shape: Shape, spacing: Spacing) -> Pair:
+    """The encoder of an alpha_wgan and the discriminator of its codes, with fresh weights.
+
+    Args:
+        options: the recipe's `network`.
+        shape: voxels of the cohort's volumes.
+        spacing: their spacing, mm.
+
+    Returns:
+        Volumes (B, 1, *shape) to codes (B, latent_size), and codes to logits (B, 1).
+
+    Raises:
+        MedganError: the volumes are too small.
+    """
+    pyramid, size = pyramid_arguments(options, shape, spacing), options.latent_size
+    encoder = DCGANDiscriminator(normalisation=options.normalisation, outputs=size, **pyramid)
+    return encoder, CodeDiscriminator(latent_size=size, width=max(size, options.max_width))
+
+
 def exported_generator(
     options: SynthesisNetwork, generator: nn.Module, *, shape: Shape, spacing: Spacing
 ) -> dict[str, Any]:
@@ -169,6 +224,7 @@ def exported_generator(
 
 def advance(network: nn.Module, progress: float) -> None:
     """Tell a network that changes during training where the training stands, in [0, 1]; others stay as they are."""
+    network = unlabelled(network)
     if isinstance(network, ProgressiveGenerator | ProgressiveDiscriminator):
         network.advance(progress)
 

@@ -111,6 +111,8 @@ def _repeated(x: Tensor, factor: Shape) -> Tensor:
 class _Block(nn.Module):
     """Convolution, rectifier, normalisation over the channels of each voxel, which knows no neighbours."""
 
+    recomputable = True
+
     def __init__(self, source: int, target: int) -> None:
         super().__init__()
         self.convolution = convolution(source, target, 3, gain=ACTIVATION_GAIN)
@@ -217,21 +219,25 @@ class _Judge(nn.Module):
     ) -> None:
         super().__init__()
         stages, widths = list(shapes)[::-1], list(channels)[::-1]
-        layers = [convolution(1, widths[0], 3, gain=ACTIVATION_GAIN)]
+        layers = [convolution(1, widths[0], 3, gain=ACTIVATION_GAIN, rectified=True)]
         for factor, wide, wider in zip(enlargements(shapes)[::-1], widths, widths[1:], strict=False):
-            layers.append(convolution(wide, wider, 3, stride=factor, gain=ACTIVATION_GAIN))
+            layers.append(convolution(wide, wider, 3, stride=factor, gain=ACTIVATION_GAIN, rectified=True))
         self.layers = nn.ModuleList(layers)
         self.statistics, added = minibatch_layer(minibatch_statistics, widths[-1], stages[-1])
         self.summary = linear((widths[-1] + added) * math.prod(stages[-1]), widths[-1], gain=ACTIVATION_GAIN)
         self.mixing = linear(widths[-1] + extra, widths[-1], gain=ACTIVATION_GAIN)
         self.score = linear(widths[-1], 1)
 
-    def forward(self, volumes: Tensor, extra: Tensor) -> Tensor:
+    def described(self, volumes: Tensor, extra: Tensor) -> Tensor:
+        """What the logit is made of, (B, channels)."""
         x = volumes.contiguous(memory_format=torch.channels_last_3d)
         for layer in self.layers:
-            x = activated(layer(x))
+            x = layer(x)
         x = activated(self.summary(self.statistics(x).flatten(1)))
-        return self.score(activated(self.mixing(torch.cat((x, extra.to(x.dtype)), dim=1))))
+        return activated(self.mixing(torch.cat((x, extra.to(x.dtype)), dim=1)))
+
+    def forward(self, volumes: Tensor, extra: Tensor) -> Tensor:
+        return self.score(self.described(volumes, extra))
 
 
 class BoxedViews(nn.Module):
@@ -343,9 +349,16 @@ class HierarchicalDiscriminator(nn.Module):
         widths = [channels[max(0, len(channels) - len(boxes) + level)] for level in range(len(boxes))]
         self.low = _Judge(stages[:coarse], channels[:coarse], extra=0, minibatch_statistics=minibatch_statistics)
         self.high = _Judge(boxes, widths, extra=3, minibatch_statistics=minibatch_statistics)
+        self.described = [(channels[0],), (widths[0],)]
 
     def forward(self, views: Tensor) -> Tensor:
         """Packed views (B, N) of `BoxedViews` to logits (B, 2)."""
+        return self.judged(views)[1]
+
+    def judged(self, views: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What each of the two logits is made of, (B, channels), and the logits (B, 2)."""
         low, high, starts = self.views.unpacked(views)
         places = self.views.places(starts)
-        return torch.cat((self.low(low, places[:, :0]), self.high(high, places)), dim=1)
+        seen = [self.low.described(low, places[:, :0]), self.high.described(high, places)]
+        logits = [judge.score(one) for judge, one in zip((self.low, self.high), seen, strict=True)]
+        return seen, torch.cat(logits, dim=1)

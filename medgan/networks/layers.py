@@ -19,8 +19,25 @@ ACTIVATION_GAIN = math.sqrt(2 / (1 + SLOPE**2))
 """Factor on weights that makes up for the variance that a leaky rectifier takes away (He et al. 2015)."""
 
 
+class RectifiedConvolution(nn.Conv3d):
+    """A convolution and the leaky rectifier behind it, as one block; the names of its weights are a convolution's."""
+
+    recomputable = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (B, source, X, Y, Z) to (B, target, ...)."""
+        return activated(super().forward(x))
+
+
 def convolution(
-    source: int, target: int, kernel: int, *, stride: Sequence[int] = (1, 1, 1), gain: float = 1.0, bias: bool = True
+    source: int,
+    target: int,
+    kernel: int,
+    *,
+    stride: Sequence[int] = (1, 1, 1),
+    gain: float = 1.0,
+    bias: bool = True,
+    rectified: bool = False,
 ) -> nn.Conv3d:
     """A convolution whose initial weights keep the variance, times `gain` squared; biases start at zero.
 
@@ -33,9 +50,11 @@ def convolution(
         stride: along each axis.
         gain: factor on the initial weights; 0 starts silent.
         bias: whether it has one.
+        rectified: whether the leaky rectifier follows in the same layer.
     """
     x, y, z = stride
-    layer = nn.Conv3d(source, target, kernel, stride=(x, y, z), padding=kernel // 2, bias=bias)
+    kind = RectifiedConvolution if rectified else nn.Conv3d
+    layer = kind(source, target, kernel, stride=(x, y, z), padding=kernel // 2, bias=bias)
     nn.init.normal_(layer.weight, std=gain / math.sqrt(source * kernel**3))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

@@ -81,6 +81,8 @@ class _Growing(nn.Module):
 class _Block(nn.Module):
     """Two convolutions, with normalised features behind each in a generator."""
 
+    recomputable = True
+
     def __init__(self, source: int, middle: int, target: int, *, normalised: bool) -> None:
         super().__init__()
         self.first = convolution(source, middle, 3, gain=ACTIVATION_GAIN)
@@ -199,6 +201,7 @@ class ProgressiveDiscriminator(_Growing):
         bands = 8 if haar_head else 1
         self.stems = nn.ModuleList(convolution(bands, width, 1, gain=ACTIVATION_GAIN) for width in channels)
         targets = [channels[0], *channels[:-1]]
+        self.described = [(channels[0], *stages[0])]
         self.statistics, added = minibatch_layer(minibatch_statistics, channels[0], stages[0])
         sources = [channels[0] + added, *channels[1:]]
         middles = list(channels)

@@ -60,6 +60,8 @@ class ResidualBlock(nn.Module):
         depth: residual blocks in the whole network, which scales the initial weights (Zhang et al. 2019, "Fixup").
     """
 
+    recomputable = True
+
     def __init__(self, channels: int, *, group_width: int, expansion: int, depth: int) -> None:
         super().__init__()
         if group_width:
@@ -196,6 +198,7 @@ class R3Discriminator(nn.Module):
             _convolution(before, after, 1) if before != after else nn.Identity()
             for before, after in itertools.pairwise(widths)
         )
+        self.described = [(widths[-1], *stages[-1])]
         voxels = math.prod(stages[-1])
         self.basis = nn.Parameter(torch.randn(1, widths[-1], *stages[-1]) / math.sqrt(voxels))
         self.score = nn.Linear(widths[-1], 1, bias=False)

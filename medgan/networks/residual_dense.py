@@ -44,6 +44,8 @@ class DenseBlock(nn.Module):
         residual_scale: the factor on the output.
     """
 
+    recomputable = True
+
     def __init__(self, channels: int, growth: int, convolutions: int, residual_scale: float) -> None:
         super().__init__()
         self.residual_scale = residual_scale

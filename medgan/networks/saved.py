@@ -7,7 +7,7 @@ normalisation, spacing, labels, and where it came from.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,38 @@ from medgan.files import atomic_path, read_json, sha256_of
 from medgan.networks.conditioned import ConditionedNetwork
 from medgan.networks.dcgan import DCGANGenerator
 from medgan.networks.hagan import HierarchicalGenerator
+from medgan.networks.labelled import labelled_generator
 from medgan.networks.progressive import ProgressiveGenerator
 from medgan.networks.r3gan import R3Generator
 from medgan.networks.residual_dense import ResidualDenseNetwork
+from medgan.networks.spade import SpadeGenerator
 from medgan.networks.stylegan import StyleGenerator
 from medgan.networks.third_party import rebuilt_generator
 from medgan.networks.translation import ResidualUNet
+from medgan.networks.vqgan import CodeGenerator
 from medgan.networks.wide_activation import WideActivationNetwork
 from medgan.recipe_families import third_party_networks
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 _REQUIRED = ("medgan_version", "task", "network", "normalisation")
 
-NETWORKS: dict[str, type[nn.Module]] = {
+
+def _labelled_generator(*, inner: Mapping[str, Any], **arguments: Any) -> nn.Module:
+    """A generator that is told labels, whose inner one is of any kind."""
+    return labelled_generator(build_network(inner["name"], inner["arguments"]), record=inner, **arguments)
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "code_generator": CodeGenerator,
     "conditioned": ConditionedNetwork,
     "dcgan_generator": DCGANGenerator,
     "hierarchical_generator": HierarchicalGenerator,
+    "labelled_generator": _labelled_generator,
     "progressive_generator": ProgressiveGenerator,
     "r3_generator": R3Generator,
     "residual_dense": ResidualDenseNetwork,
     "residual_u_net": ResidualUNet,
+    "spade_generator": SpadeGenerator,
     "style_generator": StyleGenerator,
     "wide_activation": WideActivationNetwork,
 }

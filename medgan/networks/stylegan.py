@@ -105,31 +105,61 @@ class ModulatedConvolution(nn.Module):
 class _StyledLayer(nn.Module):
     """Modulated convolution, noise, bias, rectifier."""
 
+    recomputable = True
+
     def __init__(self, source: int, target: int, *, style_size: int, noise: bool) -> None:
         super().__init__()
         self.convolution = ModulatedConvolution(source, target, 3, style_size=style_size)
         self.bias = nn.Parameter(torch.zeros(target))
         self.strength = nn.Parameter(torch.zeros(())) if noise else None
 
-    def forward(self, x: Tensor, style: Tensor, noise: _Noise | None) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor, noise: Noise | None) -> Tensor:
         x = self.convolution(x, style)
         if self.strength is not None and noise is not None:
             x = x + (self.strength * noise.like(x)).to(x.dtype)
         return ACTIVATION_GAIN * activated(x + self.bias.to(x.dtype).view(-1, 1, 1, 1))
 
 
-class _Noise:
+class Noise:
     """Standard normal volumes (B, 1, X, Y, Z), one after the other: from PyTorch's state, or a stream per sample."""
 
     def __init__(self, streams: Sequence[np.random.Generator] | None) -> None:
         self.streams = streams
 
     def like(self, x: Tensor) -> Tensor:
+        """Noise for features (B, C, X, Y, Z)."""
         size = x.shape[2:]
         if self.streams is None:
             return torch.randn(len(x), 1, *size, device=x.device)
         drawn = np.stack([stream.standard_normal(tuple(size), dtype=np.float32) for stream in self.streams])
         return torch.from_numpy(drawn)[:, None].to(x.device)
+
+
+class BlendedNoise(Noise):
+    """The same noise for every sample of a batch: that of several seeds, weighted; none at all without seeds.
+
+    Args:
+        parts: weight and seed of each; squares of the weights that add up to one keep the noise standard normal.
+    """
+
+    def __init__(self, parts: Sequence[tuple[float, int]]) -> None:
+        super().__init__([seeded_stream(seed) for _, seed in parts])
+        self.weights = [weight for weight, _ in parts]
+
+    def like(self, x: Tensor) -> Tensor:
+        """Shape (1, 1, X, Y, Z) for features (B, C, X, Y, Z)."""
+        if not self.streams:
+            return torch.zeros(1, 1, *x.shape[2:], device=x.device)
+        drawn = [
+            weight * stream.standard_normal(tuple(x.shape[2:]), dtype=np.float32)
+            for weight, stream in zip(self.weights, self.streams, strict=True)
+        ]
+        return torch.from_numpy(sum(drawn[1:], start=drawn[0]))[None, None].to(x.device)
+
+
+def seeded_stream(seed: int) -> np.random.Generator:
+    """The stream of one sample's noise."""
+    return np.random.Generator(np.random.Philox(seed))
 
 
 def noise_seeds(latents: Tensor) -> list[int]:
@@ -189,6 +219,8 @@ class StyleGenerator(nn.Module):
             "haar_head": haar_head,
         }
         self.latent_size, self.haar_head, self.style_mixing = latent_size, haar_head, style_mixing
+        # The last entries of a latent vector that style mixing keeps: embedded labels, which hold for the whole sample.
+        self.held_latents = 0
         self.out_shape = as_shape(out_shape)
         self.mapping = MappingNetwork(latent_size, style_size, mapping_layers)
         self.register_buffer("mean_style", torch.zeros(style_size))
@@ -209,51 +241,62 @@ class StyleGenerator(nn.Module):
                 start_without_detail(head.weight)  # type: ignore[arg-type]
         self.layers = len(self.before) + len(self.after)
 
-    def styles(self, latents: Tensor, *, truncation: float = 1.0) -> Tensor:
+    def styles(self, latents: Tensor, *, truncation: float = 1.0, centre: Tensor | None = None) -> Tensor:
         """Latent vectors (B, latent_size) to styles (B, style_size).
 
         Args:
             latents: standard normal.
-            truncation: 1 keeps the style, 0 gives the mean style of the training, which is the most typical sample.
+            truncation: 1 keeps the style, 0 gives the centre, which is the most typical sample.
+            centre: (style_size,) or (B, style_size); the mean style of the training when None.
         """
         styles = self.mapping(latents)
-        return styles if truncation == 1.0 else self.mean_style.lerp(styles, truncation)
+        centre = self.mean_style if centre is None else centre
+        return styles if truncation == 1.0 else centre.lerp(styles, truncation)
 
-    def forward(self, latents: Tensor, *, truncation: float = 1.0, seeds: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self,
+        latents: Tensor,
+        *,
+        truncation: float = 1.0,
+        seeds: Sequence[int] | None = None,
+        centre: Tensor | None = None,
+    ) -> Tensor:
         """Latents (B, latent_size), standard normal, to volumes (B, 1, X, Y, Z) in about [-1, 1].
 
         Args:
             latents: one per volume.
             truncation: see `styles`.
             seeds: of the noise of each volume in evaluation, so that it can be held while the latent vector moves.
+            centre: see `styles`.
         """
-        styles = self.styles(latents, truncation=truncation)
+        styles = self.styles(latents, truncation=truncation, centre=centre)
         if self.training:
             with torch.no_grad():
                 self.mean_style.lerp_(styles.detach().float().mean(dim=0), 1 - _STYLE_MEMORY)
-            return self.synthesise(self._mixed(styles))
-        streams = [np.random.Generator(np.random.Philox(seed)) for seed in seeds or noise_seeds(latents)]
-        return self.synthesise(styles[:, None].expand(-1, self.layers, -1), _Noise(streams))
+            return self.synthesise(self._mixed(styles, latents[:, self.latent_size - self.held_latents :]))
+        streams = [seeded_stream(seed) for seed in seeds or noise_seeds(latents)]
+        return self.synthesise(styles[:, None].expand(-1, self.layers, -1), Noise(streams))
 
-    def _mixed(self, styles: Tensor) -> Tensor:
+    def _mixed(self, styles: Tensor, held: Tensor | None = None) -> Tensor:
         """One style per layer (B, layers, style_size): in some samples, the later layers get another one."""
         repeated = styles[:, None].expand(-1, self.layers, -1)
         if self.style_mixing == 0 or self.layers < 2:
             return repeated
-        others = self.mapping(torch.randn(len(styles), self.latent_size, device=styles.device))
+        other = torch.randn(len(styles), self.latent_size - self.held_latents, device=styles.device)
+        others = self.mapping(other if held is None else torch.cat((other, held), dim=1))
         first = torch.randint(1, self.layers, (len(styles), 1), device=styles.device)
         mixed = torch.rand(len(styles), 1, device=styles.device) < self.style_mixing
         chosen = mixed & (torch.arange(self.layers, device=styles.device) >= first)
         return torch.where(chosen[:, :, None], others[:, None].to(styles.dtype), repeated)
 
-    def synthesise(self, styles: Tensor, noise: _Noise | None = None) -> Tensor:
+    def synthesise(self, styles: Tensor, noise: Noise | None = None) -> Tensor:
         """Styles per layer (B, layers, style_size) to volumes (B, 1, X, Y, Z).
 
         Args:
             styles: coarsest layer first; the number of layers is the attribute `layers`.
             noise: where the noise comes from; PyTorch's random state when None.
         """
-        noise = noise or _Noise(None)
+        noise = noise or Noise(None)
         x = self.constant.expand(len(styles), -1, -1, -1, -1).contiguous(memory_format=torch.channels_last_3d)
         x = self.after[0](x, styles[:, 0], noise)
         out = self.heads[0](x, styles[:, 0])
@@ -268,6 +311,8 @@ class StyleGenerator(nn.Module):
 
 class _ResidualStage(nn.Module):
     """Two convolutions and a shrinking beside a shrinking alone, at half the variance each."""
+
+    recomputable = True
 
     def __init__(self, source: int, target: int, shrink: Resample) -> None:
         super().__init__()
@@ -319,6 +364,7 @@ class ResidualDiscriminator(nn.Module):
                 itertools.pairwise(widths), itertools.pairwise(stages), strict=True
             )
         )
+        self.described = [(widths[-1], *stages[-1])]
         self.statistics, added = minibatch_layer(minibatch_statistics, widths[-1], stages[-1])
         self.last = convolution(widths[-1] + added, widths[-1], 3, gain=ACTIVATION_GAIN)
         self.score = nn.Sequential(

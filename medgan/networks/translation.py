@@ -22,6 +22,8 @@ _KERNEL = 3
 class _Block(nn.Module):
     """Adds two convolutions of what it is given; with instance normalisation after each if asked for."""
 
+    recomputable = True
+
     def __init__(self, channels: int, normalised: bool) -> None:
         super().__init__()
         self.first = nn.Conv3d(channels, channels, _KERNEL, padding=1)

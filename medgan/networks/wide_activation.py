@@ -33,6 +33,8 @@ class WideBlock(nn.Module):
         low_rank: channels that the linear layer leaves, as a share of `channels`.
     """
 
+    recomputable = True
+
     def __init__(self, channels: int, expansion: int, low_rank: float) -> None:
         super().__init__()
         narrow = max(1, int(channels * low_rank))

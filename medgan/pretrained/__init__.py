@@ -8,16 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from medgan.errors import MedganError, nearest
+from medgan.files import read_json
 
 _FOLDER = Path(__file__).parent
 _FILES = ("config.json", "weights.safetensors")
 
 
-def shipped_models() -> tuple[str, ...]:
-    """The names of the models in this installation, sorted."""
-    return tuple(
-        sorted(path.name for path in _FOLDER.iterdir() if all((path / required).is_file() for required in _FILES))
-    )
+def shipped_models(task: str | None = None) -> tuple[str, ...]:
+    """The names of the models in this installation, sorted; only those for `task`, such as "synthesis", if given."""
+    names = sorted(path.name for path in _FOLDER.iterdir() if all((path / required).is_file() for required in _FILES))
+    return tuple(name for name in names if task is None or read_json(_FOLDER / name / "config.json")["task"] == task)
 
 
 def shipped_model(name: str) -> Path:

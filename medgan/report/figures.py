@@ -68,14 +68,14 @@ def midplanes(
         MedganError: there are no columns.
     """
     low, high = window or common_window([volume for _, volume in columns])
-    drawn = [_Column(title, midplane_images(volume), "gray", low, high) for title, volume in columns]
+    drawn = [Column(title, midplane_images(volume), "gray", low, high) for title, volume in columns]
     if differences:
-        limit = _symmetric_limit([volume for _, volume in differences])
-        drawn += [_Column(title, midplane_images(volume), "RdBu_r", -limit, limit) for title, volume in differences]
+        limit = symmetric_limit([volume for _, volume in differences])
+        drawn += [Column(title, midplane_images(volume), "RdBu_r", -limit, limit) for title, volume in differences]
     if magnitudes:
         most = max(common_window([volume for _, volume in magnitudes])[1], _LEAST_MAGNITUDE * (high - low))
-        drawn += [_Column(title, midplane_images(volume), "inferno", 0.0, most) for title, volume in magnitudes]
-    return _png(_plane_figure([drawn], colour_bar=bool(differences or magnitudes), column_inches=column_inches))
+        drawn += [Column(title, midplane_images(volume), "inferno", 0.0, most) for title, volume in magnitudes]
+    return png_of(_plane_figure([drawn], colour_bar=bool(differences or magnitudes), column_inches=column_inches))
 
 
 def sample_grid(real: Sequence[Volume], synthetic: Sequence[Volume], *, most: int = 6) -> bytes:
@@ -98,12 +98,12 @@ def sample_grid(real: Sequence[Volume], synthetic: Sequence[Volume], *, most: in
         raise MedganError("a comparison needs at least one real and one synthetic scan", hint="Give both.")
     bands = [
         [
-            _Column(f"{kind} {n + 1}", midplane_images(volume), "gray", *common_window([volume]))
+            Column(f"{kind} {n + 1}", midplane_images(volume), "gray", *common_window([volume]))
             for n, volume in enumerate(volumes[:most])
         ]
         for kind, volumes in (("real", real), ("synthetic", synthetic))
     ]
-    return _png(_plane_figure(bands))
+    return png_of(_plane_figure(bands))
 
 
 def montage(volumes: Sequence[Volume], *, window: tuple[float, float] | None = None) -> bytes:
@@ -173,7 +173,7 @@ def curves(history: History, groups: Mapping[str, Sequence[str]]) -> bytes:
         chart.legend(fontsize=7, frameon=False)
     for chart in axes[len(charts) :]:
         chart.set_axis_off()
-    return _png(figure)
+    return png_of(figure)
 
 
 def scale_for(values: NDArray[np.float64]) -> str:
@@ -202,7 +202,7 @@ def bars(values: Mapping[str, tuple[float, float, float]], *, label: str) -> byt
     chart.invert_yaxis()
     chart.axvline(0, color="#222222", linewidth=0.8)
     chart.set_xlabel(label, fontsize=8)
-    return _png(figure)
+    return png_of(figure)
 
 
 def scatter(groups: Mapping[str, Sequence[float]], *, label: str, threshold: float | None = None) -> bytes:
@@ -232,11 +232,11 @@ def scatter(groups: Mapping[str, Sequence[float]], *, label: str, threshold: flo
     chart.set_ylim(len(groups) - 0.4, -0.6)
     chart.set_xlim(left=0)
     chart.set_xlabel(label, fontsize=8)
-    return _png(figure)
+    return png_of(figure)
 
 
 @dataclass(frozen=True, eq=False)
-class _Column:
+class Column:
     """The three planes of one scan, and the colours they are drawn in."""
 
     title: str
@@ -247,7 +247,7 @@ class _Column:
 
 
 def _plane_figure(
-    bands: Sequence[Sequence[_Column]], *, colour_bar: bool = False, column_inches: float = _COLUMN_INCHES
+    bands: Sequence[Sequence[Column]], *, colour_bar: bool = False, column_inches: float = _COLUMN_INCHES
 ) -> Figure:
     """Bands of columns of planes; all share one scale of millimetres."""
     from matplotlib.figure import Figure
@@ -270,7 +270,7 @@ def _plane_figure(
                 rows[row, place].set(xlim=(-width / 2, width / 2), ylim=(-heights[row] / 2, heights[row] / 2))
                 rows[row, place].set(xticks=[], yticks=[], aspect="equal", facecolor="black")
                 if place < len(band):
-                    artist = _draw_plane(rows[row, place], band[place], row)
+                    artist = draw_plane(rows[row, place], band[place], row)
             if place < len(band):
                 rows[0, place].set_title(band[place].title, color=_INK, fontsize=9, pad=4)
         for row, name in enumerate(PLANES):
@@ -282,7 +282,7 @@ def _plane_figure(
     return figure
 
 
-def _draw_plane(axes: Axes, column: _Column, row: int) -> AxesImage:
+def draw_plane(axes: Axes, column: Column, row: int) -> AxesImage:
     """One plane, centred on the origin of `axes` in mm, with the patient directions at its edges."""
     from matplotlib.patheffects import withStroke
 
@@ -311,7 +311,7 @@ def _draw_plane(axes: Axes, column: _Column, row: int) -> AxesImage:
     return artist
 
 
-def _symmetric_limit(volumes: Sequence[Volume]) -> float:
+def symmetric_limit(volumes: Sequence[Volume]) -> float:
     """The 99.5th percentile of the absolute values of all volumes."""
     low, high = common_window(volumes)
     return max(abs(low), abs(high))
@@ -350,7 +350,7 @@ def _cycled(count: int) -> list[str]:
     return [_COLOURS[i % len(_COLOURS)] for i in range(count)]
 
 
-def _png(figure: Figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
     """The figure as a PNG file, without the date and version that would make every file differ."""
     stream = io.BytesIO()
     figure.savefig(

@@ -189,6 +189,11 @@ def _save_pyfunc(model_folder: Path, task: str, run_id: str, target: Path) -> No
             schema.ParamSpec("reverse", "boolean", False),
             schema.ParamSpec("voxel_size", "double", [], (-1,)),
         ],
+        "mask_to_scan": [
+            schema.ParamSpec("seed", "long", 0),
+            schema.ParamSpec("index", "long", 0),
+            schema.ParamSpec("voxel_size", "double", [], (-1,)),
+        ],
     }
     if task not in params:
         raise MedganError(f"no way to serve a model for '{task}'", file=model_folder / "config.json")

@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager
 from torch import Tensor, nn
 
 from medgan.errors import MedganError
+from medgan.training.batches import Examples
 from medgan.training.phases import Moment, Phase
 
 
 def accumulate_gradients(
-    phase: Phase, volumes: Tensor, moment: Moment, parts: int, precision: Callable[[], AbstractContextManager[object]]
+    phase: Phase, volumes: Examples, moment: Moment, parts: int, precision: Callable[[], AbstractContextManager[object]]
 ) -> dict[str, Tensor]:
     """Add up the gradients of a batch's parts, each weighted by its share of the volumes.
 
@@ -21,7 +22,7 @@ def accumulate_gradients(
 
     Args:
         phase: whose loss is differentiated; its module's gradients are added to.
-        volumes: the whole batch (B, 1, X, Y, Z).
+        volumes: the whole batch.
         moment: where the training stands.
         parts: into how many the batch is split, at most B.
         precision: makes the context in which the loss is computed.

@@ -12,6 +12,7 @@ import torch
 from medgan.errors import MedganError
 
 Mode = Literal["fast", "exact"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -31,18 +32,35 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def autocast_dtype(device: torch.device, mode: Mode) -> torch.dtype | None:
-    """The half precision in which networks may run, or None for float32.
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes bfloat16 itself; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
-    Only where the device computes it natively: emulated bfloat16 is slower than float32.
+
+def autocast_dtype(device: torch.device, mode: Mode, precision: Precision = "auto") -> torch.dtype | None:
+    """The half precision in which networks run, or None for float32.
+
+    Args:
+        device: where they run.
+        mode: with precision "auto", only "fast" trainings take half precision.
+        precision: the recipe's.
+
+    Raises:
+        MedganError: bfloat16 is asked for, and the device would only emulate it.
     """
-    if mode == "exact":
+    if precision == "auto":
+        return torch.bfloat16 if mode == "fast" and computes_bfloat16(device) else None
+    if precision == "float32":
         return None
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16
-    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        return torch.bfloat16
-    return None
+    if not computes_bfloat16(device):
+        raise MedganError(
+            f"training.precision is bfloat16, but this device ({device}) does not compute it: emulated, it is slower "
+            "than float32 and saves nothing",
+            hint="Set training.precision=auto, or train on a GPU of the Ampere generation or later.",
+        )
+    return torch.bfloat16
 
 
 @contextmanager

@@ -25,7 +25,8 @@ class Moment:
     progress: float
 
 
-PhaseLoss = Callable[[Tensor, Moment], tuple[Tensor, dict[str, Tensor]]]
+# What a batch holds is between the objective and the source of its batches.
+PhaseLoss = Callable[[Any, Moment], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Phase:
         name: appears in metrics, such as "discriminator".
         module: the network that this phase trains; all others are frozen meanwhile.
         optimizer: of the module's parameters.
-        loss: (volumes (B, 1, X, Y, Z), moment) to the scalar loss and detached scalars to report.
+        loss: (batch, moment) to the scalar loss and detached scalars to report.
         tune: called before the step to set learning rate and momenta for the moment.
         every: run on each n-th step only.
         repeats: optimisation steps within one step of the loop, each on its own batch.

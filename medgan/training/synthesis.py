@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +18,13 @@ from medgan.adversarial.matching import mean_feature_matching
 from medgan.adversarial.penalties import Critic
 from medgan.errors import MedganError
 from medgan.geometry import Shape, Spacing
+from medgan.label_distribution import LabelDistribution
 from medgan.networks.families import advance, exported_generator, mixes_batch, pair_for
+from medgan.networks.labelled import LabelledGenerator, unlabelled
+from medgan.networks.labelled_families import labelled_pair
 from medgan.networks.views import views_for
 from medgan.recipe import OptimizerOptions, Schedule, SynthesisRecipe
+from medgan.training.batches import LabelledVolumes, parted
 from medgan.training.path_regularisation import PathRegularisation, refuse_without_styles
 from medgan.training.penalty import GradientPenalty
 from medgan.training.phases import Moment, Phase
@@ -33,13 +38,15 @@ Reported = dict[str, Tensor]
 class SynthesisObjective:
     """Generator against discriminator; see `medgan.training.phases.Objective` for the members that the trainer uses.
 
-    Volumes arrive normalised to about [0, 1]; the networks work on about [-1, 1].
+    Volumes arrive normalised to about [0, 1]; the networks work on about [-1, 1]. Where the recipe names labels,
+    batches are `LabelledVolumes`, generated volumes get the labels of the real ones, and some are judged without.
 
     Args:
         recipe: what to train.
         shape: voxels of the cohort's volumes.
         spacing: their spacing, mm.
         device: where to put the networks.
+        labels: those that the recipe names, as the training scans have them.
 
     Raises:
         MedganError: the networks cannot be made for such volumes, or do not have what the recipe asks of them.
@@ -47,13 +54,21 @@ class SynthesisObjective:
 
     averaged = "generator"
 
-    def __init__(self, recipe: SynthesisRecipe, *, shape: Shape, spacing: Spacing, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: SynthesisRecipe,
+        *,
+        shape: Shape,
+        spacing: Spacing,
+        device: torch.device,
+        labels: LabelDistribution | None = None,
+    ) -> None:
         self.recipe, self.images = recipe, recipe.images
         self.shape, self.spacing = shape, spacing
         options = recipe.synthesis
         torch.manual_seed(recipe.training.seed)
-        self.generator, self.discriminator = pair_for(recipe.network, shape, spacing)
-        if options.feature_weight and not hasattr(self.discriminator, "features"):
+        self.generator, self.discriminator = self._new_pair(labels)
+        if options.feature_weight and not hasattr(unlabelled(self.discriminator), "features"):
             raise MedganError(
                 f"synthesis.feature_weight is {options.feature_weight:g}, but the discriminator of "
                 f"{recipe.network.kind} networks does not show its features",
@@ -62,7 +77,7 @@ class SynthesisObjective:
         for network in (self.generator, self.discriminator):
             network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._apart = mixes_batch(self.discriminator)
-        self._views = views_for(self.discriminator, shape)
+        self._views = views_for(unlabelled(self.discriminator), shape)
         self._loss = LOSSES[options.loss]
         self._discriminator_loss = smoothed_discriminator(options.loss, options.label_smoothing)
         self._penalty = GradientPenalty(
@@ -71,7 +86,7 @@ class SynthesisObjective:
         self._networks = {"generator": self.generator, "discriminator": self.discriminator}
         self._paths = PathRegularisation(options.path_length.decay).to(device) if options.path_length.weight else None
         if self._paths is not None:
-            refuse_without_styles(self.generator, recipe.network.kind)
+            refuse_without_styles(unlabelled(self.generator), recipe.network.kind)
             self._networks["path_length"] = self._paths
         self._anchors = LecamAnchors(options.lecam.decay).to(device) if options.lecam.weight else None
         if self._anchors is not None:
@@ -83,6 +98,14 @@ class SynthesisObjective:
             self._phase("discriminator", repeats=options.discriminator_steps),
             self._phase("generator"),
         )
+
+    def _new_pair(self, labels: LabelDistribution | None) -> tuple[nn.Module, nn.Module]:
+        network, options = self.recipe.network, self.recipe.synthesis.labels
+        if bool(options.names) != (labels is not None):
+            raise ValueError("labels must be given where the recipe names some, and only there")
+        if labels is None:
+            return pair_for(network, self.shape, self.spacing)
+        return labelled_pair(network, options, labels, shape=self.shape, spacing=self.spacing)
 
     def _new_control(self, device: torch.device) -> AugmentationControl | None:
         options = self.recipe.synthesis.augmentation
@@ -128,13 +151,14 @@ class SynthesisObjective:
         if self._control is not None and moment.step % _ADJUST_STEPS == 0:
             self._control.adjust()
 
-    def discriminator_loss(self, volumes: Tensor, moment: Moment) -> tuple[Tensor, Reported]:
-        """Adversarial loss, regularisation and penalty, real `volumes` (B, 1, X, Y, Z) against as many generated."""
+    def discriminator_loss(self, batch: Tensor | LabelledVolumes, moment: Moment) -> tuple[Tensor, Reported]:
+        """Adversarial loss, regularisation and penalty, real volumes (B, 1, X, Y, Z) against as many generated."""
+        volumes, labels = self._parted(batch)
         with torch.no_grad():
             real = self._views.real(2 * volumes - 1)
-            generated = self._sample(real)
+            generated = self._sample(real, labels)
             both = self._shown(torch.cat((real, generated)), moment)
-        logits = self._judged(both)
+        logits = self._judged(both, labels)
         real_logits, generated_logits = logits.float().chunk(2)
         loss = self._discriminator_loss(real_logits, generated_logits)
         reported = {
@@ -150,7 +174,8 @@ class SynthesisObjective:
                 reported["lecam"] = self._anchors(real_logits, generated_logits)
                 loss = loss + self.recipe.synthesis.lecam.weight * reported["lecam"]
         if self._penalty.due(moment):
-            critic: Critic = self._judged if self.recipe.synthesis.penalty.kind == "r1+r2" else self.discriminator
+            judge = self._judged if self.recipe.synthesis.penalty.kind == "r1+r2" else self._logits
+            critic: Critic = partial(judge, labels=labels)
             penalties = self._penalty.measured(critic, both, logits)
             for penalty in penalties.values():
                 loss = loss + self._penalty.factor(moment) * penalty
@@ -162,18 +187,19 @@ class SynthesisObjective:
         control.observe(signs)
         return {"real_sign": signs.mean(), "augmentation": control.probability.clone()}
 
-    def generator_loss(self, volumes: Tensor, moment: Moment) -> tuple[Tensor, Reported]:
+    def generator_loss(self, batch: Tensor | LabelledVolumes, moment: Moment) -> tuple[Tensor, Reported]:
         """The generator's side of the adversarial loss, against the same real volumes where the loss pairs them, and
         what the recipe asks for beside it.
         """
+        volumes, labels = self._parted(batch)
         weight = self.recipe.synthesis.feature_weight
         with torch.no_grad():
             views = self._views.real(2 * volumes - 1)
-        generated = self._seen(self._shown(self._sample(views), moment))
+        generated = self._seen(self._shown(self._sample(views, labels), moment), labels)
         generated_logits = generated[-1].float()
         if self._loss.needs_real or weight:
             with torch.no_grad():
-                real = self._seen(self._shown(views, moment))
+                real = self._seen(self._shown(views, moment), labels)
                 real_logits = real[-1].float()
         else:
             real_logits = torch.zeros_like(generated_logits)
@@ -185,17 +211,32 @@ class SynthesisObjective:
         paths = self.recipe.synthesis.path_length
         if self._paths is not None and moment.step % paths.interval == 0:
             # Half a batch, because the gradient's graph takes much memory (Karras et al. 2019, appendix B).
-            latents = self._latents(volumes[: -(-len(volumes) // 2)])
-            reported["path_length"] = self._paths(self.generator, latents)
+            half = -(-len(volumes) // 2)
+            latents = self._latents(volumes[:half], labels[:half] if labels is not None else None)
+            reported["path_length"] = self._paths(unlabelled(self.generator), latents)
             loss = loss + paths.weight * paths.interval * reported["path_length"]
         return loss, reported
 
-    def _latents(self, like: Tensor) -> Tensor:
-        return torch.randn(len(like), self.recipe.network.latent_size, device=like.device)
+    def _parted(self, batch: Tensor | LabelledVolumes) -> tuple[Tensor, Tensor | None]:
+        """Volumes, and where the networks are told labels their codes (B, coding.size), some of them dropped."""
+        volumes, labels = parted(batch)
+        if not isinstance(self.generator, LabelledGenerator):
+            return volumes, None
+        absent = self.generator.absent
+        if labels is None:
+            return volumes, absent.expand(len(volumes), -1)
+        dropout = self.recipe.synthesis.labels.dropout
+        dropped = torch.rand(len(labels), 1, device=labels.device) < dropout
+        return volumes, torch.where(dropped, absent, labels)
 
-    def _sample(self, real: Tensor) -> Tensor:
-        """Generated volumes, as many and seen in the same way as the real ones."""
-        return self._views.generated(self.generator, self._latents(real), real)
+    def _latents(self, like: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Random latent vectors, the embedded labels behind them where there are any."""
+        latents = torch.randn(len(like), self.recipe.network.latent_size, device=like.device)
+        return self.generator.widened(latents, labels) if isinstance(self.generator, LabelledGenerator) else latents
+
+    def _sample(self, real: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Generated volumes, as many, with the same labels and seen in the same way as the real ones."""
+        return self._views.generated(unlabelled(self.generator), self._latents(real, labels), real)
 
     def _shown(self, volumes: Tensor, moment: Moment) -> Tensor:
         """Volumes (B, 1, X, Y, Z) as the discriminator sees them: augmented, with instance noise."""
@@ -209,26 +250,36 @@ class SynthesisObjective:
         noise = 2 * self.recipe.synthesis.instance_noise.at(moment.progress)
         return volumes + noise * torch.randn_like(volumes) if noise > 0 else volumes
 
-    def _judged(self, both: Tensor) -> Tensor:
-        """Logits of real volumes and as many generated ones behind them.
+    def _judged(self, both: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits of real volumes and as many generated ones behind them, with the same labels.
 
         They go in one pass, because larger batches run faster, unless a layer would mix the two kinds.
         """
         if self._apart:
-            return torch.cat([self.discriminator(half) for half in both.chunk(2)])
-        return self.discriminator(both)
+            return torch.cat([self._logits(half, labels) for half in both.chunk(2)])
+        return self._logits(both, labels if labels is None else torch.cat((labels, labels)))
 
-    def _seen(self, volumes: Tensor) -> list[Tensor]:
+    def _logits(self, volumes: Tensor, labels: Tensor | None) -> Tensor:
+        return self.discriminator(volumes) if labels is None else self.discriminator(volumes, labels)
+
+    def _seen(self, volumes: Tensor, labels: Tensor | None) -> list[Tensor]:
         """The logits last; before them the discriminator's features where the generator has to match them."""
         if self.recipe.synthesis.feature_weight:
-            return list(self.discriminator.features(volumes))  # type: ignore[operator]
-        return [self.discriminator(volumes)]
+            told = () if labels is None else (labels,)
+            return list(self.discriminator.features(volumes, *told))  # type: ignore[operator]
+        return [self._logits(volumes, labels)]
 
     def export(self, average: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Configuration and weights of the averaged generator."""
-        network = exported_generator(self.recipe.network, self.generator, shape=self.shape, spacing=self.spacing)
+        if isinstance(self.generator, LabelledGenerator):
+            network = {"name": "labelled_generator", "arguments": self.generator.arguments}
+            names = self.generator.coding.names
+        else:
+            network = exported_generator(self.recipe.network, self.generator, shape=self.shape, spacing=self.spacing)
+            names = []
         config = {
             "task": "synthesis",
+            "labels": names,
             "network": network,
             "shape": list(self.shape),
             "spacing": list(self.spacing),

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from medgan.errors import MedganError
+from medgan.networks.recompute import recompute_activations
 from medgan.recipe import TrainingOptions
 from medgan.training.accumulation import accumulate_gradients, refuse_mixing
 from medgan.training.average import frozen_copy, update_average
+from medgan.training.batches import Examples
 from medgan.training.checkpoint import load_checkpoint, save_checkpoint
 from medgan.training.interruption import Interruption, catching_signals
 from medgan.training.metrics import History, Sums
@@ -31,8 +33,8 @@ from medgan.training.supervision import Notice, Supervisor
 class BatchSource(Protocol):
     """Batches as a function of position, so that a resumed training sees what an uninterrupted one would."""
 
-    def stream(self, position: int) -> Iterator[Tensor]:
-        """Volumes (B, 1, X, Y, Z), float32, from batch `position` on, without end."""
+    def stream(self, position: int) -> Iterator[Examples]:
+        """Volumes (B, 1, X, Y, Z), float32, or what else the objective takes, from batch `position` on, without end."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Trainer:
         supervisor: looks after the training at its ticks; by default nobody does.
 
     Raises:
-        MedganError: batches are to be split, and a network mixes the volumes of a batch.
+        MedganError: batches are to be split, and a network mixes the volumes of a batch; no block can be recomputed,
+            and it is asked for; the device does not compute the precision asked for.
     """
 
     def __init__(
@@ -114,7 +117,9 @@ class Trainer:
         self.history: History = {}
         self.average = frozen_copy(objective.networks[objective.averaged])
         self._sums = Sums()
-        self._dtype = autocast_dtype(device, options.mode)
+        self.dtype = autocast_dtype(device, options.mode, options.precision)
+        if options.recompute:
+            recompute_activations(dict(objective.networks))
         self._batches_per_step = max(phase.repeats for phase in objective.phases)
 
     @property
@@ -152,7 +157,7 @@ class Trainer:
             return result
         return replace(result, average=self.supervisor.product(self.average), best_step=self.supervisor.best_step)
 
-    def _step(self, batches: list[Tensor]) -> None:
+    def _step(self, batches: list[Examples]) -> None:
         """All active phases once, then the average."""
         volumes = [self._on_device(batch) for batch in batches]
         moment = self.moment
@@ -166,24 +171,30 @@ class Trainer:
         update_average(self.average, network, images=seen, half_life=self.objective.half_life(moment))
         self.objective.after_step(self.moment, self.average)
 
-    def _optimise(self, phase: Phase, volumes: Tensor, moment: Moment) -> None:
+    def _optimise(self, phase: Phase, volumes: Examples, moment: Moment) -> None:
         """One optimisation of one phase."""
-        for network in self.objective.networks.values():
-            network.requires_grad_(network is phase.module)
-        phase.tune(phase.optimizer, moment)
-        phase.optimizer.zero_grad(set_to_none=True)
-        reported = self._differentiated(phase, volumes, moment)
+        reported = self.differentiated(phase, volumes, moment)
         limit = self.options.gradient_clip if self.options.gradient_clip is not None else math.inf
         norm = nn.utils.clip_grad_norm_(phase.module.parameters(), limit)
         phase.optimizer.step()
         for name, value in {"loss": reported["loss"], "gradient_norm": norm, **reported}.items():
             self._sums.add(f"{phase.name}/{name}", value)
 
-    def _differentiated(self, phase: Phase, volumes: Tensor, moment: Moment) -> dict[str, Tensor]:
-        """The phase's loss and its reports; the gradients are in the module's parameters then."""
+    def differentiated(self, phase: Phase, volumes: Examples, moment: Moment) -> dict[str, Tensor]:
+        """The phase's loss and its reports; the gradients are in the module's parameters then.
+
+        Args:
+            phase: whose optimizer is tuned, and whose module alone gets gradients.
+            volumes: the batch, on the device.
+            moment: where the training stands.
+        """
+        for network in self.objective.networks.values():
+            network.requires_grad_(network is phase.module)
+        phase.tune(phase.optimizer, moment)
+        phase.optimizer.zero_grad(set_to_none=True)
 
         def precision() -> torch.autocast:
-            return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None)
+            return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
 
         if self.options.accumulation > 1:
             return accumulate_gradients(phase, volumes, moment, self.options.accumulation, precision)
@@ -192,9 +203,9 @@ class Trainer:
         loss.backward()
         return {"loss": loss, **reported}
 
-    def _on_device(self, batch: Tensor) -> Tensor:
-        batch = batch.to(self.device, non_blocking=True)
-        return batch.contiguous(memory_format=torch.channels_last_3d)
+    def _on_device(self, batch: Examples) -> Examples:
+        moved: Examples = batch.to(self.device, non_blocking=True)
+        return moved.contiguous(memory_format=torch.channels_last_3d)
 
     def _tick(self, *, final: bool) -> None:
         """Report, refuse what is not finite, have it judged, call what was handed in, checkpoint."""

@@ -6,7 +6,7 @@ about [0, 1]. The outermost voxels of a patch, `translation.margin` of them, are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,23 +14,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
-from medgan.adversarial.losses import LOSSES
-from medgan.adversarial.penalties import squared_difference, squared_gradient
 from medgan.geometry import Spacing
 from medgan.networks.discriminators import PatchDiscriminator
 from medgan.networks.translation import ResidualUNet
-from medgan.recipe import Schedule
 from medgan.recipe_translation import TranslationRecipe
 from medgan.training.image_pool import ImagePool
 from medgan.training.muon import Muon
+from medgan.training.patch_game import PatchGame, Reported, tuned
 from medgan.training.phases import Moment, Phase
 
 # Names of the two directions, in networks and in the weights on disk.
 THERE, BACK = "there", "back"
 _BETAS = (0.5, 0.99)
 _AVERAGED_SHARE = 0.1
-
-Reported = dict[str, Tensor]
 
 
 class _TranslationObjective:
@@ -59,7 +55,7 @@ class _TranslationObjective:
         )
         for module in (self.translators, self.discriminators):
             module.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._loss = LOSSES[options.loss]
+        self._game = PatchGame(options.loss, options.penalty)
         self._phases = self._make_phases()
 
     def _make_phases(self) -> tuple[Phase, ...]:
@@ -71,11 +67,11 @@ class _TranslationObjective:
             optimizer = Muon(network, rate.at(0))
         else:
             optimizer = Adam(network.parameters(), lr=rate.at(0), betas=_BETAS)
-        phases = [Phase("translator", network, optimizer, self.translator_loss, _tuned(rate))]
+        phases = [Phase("translator", network, optimizer, self.translator_loss, tuned(rate))]
         if options.adversarial_weight:
             judges = self.discriminators
             judge_optimizer = Adam(judges.parameters(), lr=judge_rate.at(0), betas=_BETAS)
-            phases.append(Phase("discriminator", judges, judge_optimizer, self.discriminator_loss, _tuned(judge_rate)))
+            phases.append(Phase("discriminator", judges, judge_optimizer, self.discriminator_loss, tuned(judge_rate)))
         return tuple(phases)
 
     @property
@@ -127,50 +123,17 @@ class _TranslationObjective:
         inside = slice(margin, -margin if margin else None)
         return volumes[..., inside, inside, inside]
 
-    def _logits(self, way: str, candidate: Tensor, condition: Tensor | None) -> Tensor:
-        """What a discriminator says of judged parts (B, 1, X, Y, Z)."""
-        beside = None if condition is None else _signed(condition)
-        return self.discriminators[way](_signed(candidate), beside).float()
-
     def _fooling(self, way: str, made: Tensor, real: Tensor, condition: Tensor | None) -> Tensor:
         """The translator's adversarial loss."""
-        generated = self._logits(way, made, condition)
-        if not self._loss.needs_real:
-            return self._loss.generator(torch.zeros_like(generated), generated)
-        with torch.no_grad():
-            true = self._logits(way, real, condition)
-        return self._loss.generator(true, generated)
+        beside = None if condition is None else _signed(condition)
+        return self._game.fooling(self.discriminators[way], _signed(made), _signed(real), beside)
 
     def _judgement(
         self, way: str, real: Tensor, made: Tensor, condition: Tensor | None, moment: Moment
     ) -> tuple[Tensor, Reported]:
         """A discriminator's adversarial loss and penalty."""
-        true, generated = self._logits(way, real, condition), self._logits(way, made, condition)
-        loss = self._loss.discriminator(true, generated)
-        reported = {"adversarial": loss, "real_logit": true.mean(), "generated_logit": generated.mean()}
-        options = self.recipe.translation.penalty
-        if options.kind != "none" and moment.step % options.interval == 0:
-            schedule = options.weight if isinstance(options.weight, Schedule) else Schedule(start=1.0, end=0.1)
-            weight = 0.5 * options.interval * schedule.at(moment.progress)
-            for name, shown in (("r1", real), ("r2", made)):
-                if name in options.kind:
-                    reported[name] = self._steepness(way, shown, condition)
-                    loss = loss + weight * reported[name]
-        return loss, reported
-
-    def _steepness(self, way: str, shown: Tensor, condition: Tensor | None) -> Tensor:
-        """Mean squared gradient of the patch logits' mean, by what the discriminator is shown."""
-        options = self.recipe.translation.penalty
         beside = None if condition is None else _signed(condition)
-
-        def critic(candidates: Tensor) -> Tensor:
-            logits = self.discriminators[way](candidates, beside)
-            return logits.mean(dim=(1, 2, 3, 4)) * candidates[0].numel() ** 0.5
-
-        with torch.autocast(shown.device.type, enabled=False):
-            if options.form == "exact":
-                return squared_gradient(critic, _signed(shown)).mean()
-            return squared_difference(critic, _signed(shown), sigma=options.sigma).mean()
+        return self._game.judgement(self.discriminators[way], _signed(real), _signed(made), beside, moment)
 
 
 class PairedTranslationObjective(_TranslationObjective):
@@ -283,14 +246,6 @@ def translator_for(recipe: TranslationRecipe) -> ResidualUNet:
         haar_head=options.haar_head,
         normalisation=options.normalisation,
     )
-
-
-def _tuned(schedule: Schedule) -> Callable[[Optimizer, Moment], None]:
-    def apply(optimizer: Optimizer, moment: Moment) -> None:
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.at(moment.progress)
-
-    return apply
 
 
 def _signed(volumes: Tensor) -> Tensor:

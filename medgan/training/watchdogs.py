@@ -29,6 +29,8 @@ _VANISHED = 1e-3
 _WON = 0.02
 _DOMINATES, _GROWN, _ABSURD = 10.0, 5.0, 1000.0
 _COLLAPSED = 0.2
+# As many codes, used alike, make a batch of scans: one for the air and hardly another.
+_FEWEST_CODES = 2.0
 _NEARER, _SINGLED_OUT = 0.8, 0.8
 
 
@@ -114,6 +116,14 @@ def mode_collapse(history: History) -> str | None:
     return f"samples have {share:.0%} of the cohort's diversity, below {_COLLAPSED:.0%} at {_LOOKS} checkpoints"
 
 
+def codebook_collapse(history: History) -> str | None:
+    """An autoencoder writes all scans with hardly more than one code, so that codes say nothing of them."""
+    used = _values(history, "autoencoder/codes_used")[-_TICKS:]
+    if len(used) < _TICKS or max(used) >= _FEWEST_CODES:
+        return None
+    return f"batches use {used[-1]:.2g} codes of the codebook, below {_FEWEST_CODES:g} for {_TICKS} ticks"
+
+
 def memorisation(history: History) -> str | None:
     """Samples lie nearer to single training scans than scans do that the generator never saw."""
     distances, areas = _together(history, "samples/nearest_training", "samples/nearest_training_auc")
@@ -145,6 +155,11 @@ WATCHDOGS: Mapping[str, Watchdog] = {
         mode_collapse,
         "Use synthesis.loss=relativistic with synthesis.penalty.kind=r1+r2, lower the learning rates, or begin again "
         "with another training.seed.",
+    ),
+    "codebook_collapse": Watchdog(
+        codebook_collapse,
+        "Lower synthesis.optimizer.learning_rate or synthesis.autoencoding.commitment_weight, or lower "
+        "synthesis.autoencoding.codebook_decay so that the codebook follows faster.",
     ),
     "memorisation": Watchdog(
         memorisation,

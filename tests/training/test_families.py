@@ -15,12 +15,12 @@ from medgan.networks.families import FAMILIES
 from medgan.networks.saved import build_network
 from medgan.recipe import SynthesisRecipe
 from medgan.recipe_files import load_recipe, parse_recipe, shipped_recipes
-from medgan.training.synthesis import SynthesisObjective
+from medgan.training.kinds import synthesis_objective
 from medgan.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 SHAPE, SPACING, BATCH = (9, 11, 8), (1.0, 1.0, 1.2), 4
-RECIPES = ["r3gan", "dcgan", "wgan_gp", "stylegan", "progressive", "hagan"]
+RECIPES = ["r3gan", "dcgan", "wgan_gp", "stylegan", "progressive", "hagan", "alpha_wgan"]
 TINY = [
     "network.width=4",
     "network.max_width=4",
@@ -60,7 +60,7 @@ def _recipe(name: str) -> SynthesisRecipe:
 
 def _trainer(folder: Path, name: str, steps: int) -> Trainer:
     recipe = _recipe(name).with_steps(steps)
-    objective = SynthesisObjective(recipe, shape=SHAPE, spacing=SPACING, device=CPU)
+    objective = synthesis_objective(recipe, shape=SHAPE, spacing=SPACING, device=CPU)
     return Trainer(objective, _Batches(), recipe.training, device=CPU, checkpoints=folder / "checkpoints")
 
 
@@ -70,7 +70,8 @@ def _weights(trainer: Trainer) -> dict[str, Tensor]:
 
 
 def test_every_kind_has_a_recipe() -> None:
-    kinds = {load_recipe(name).network.kind for name in shipped_recipes() if name.startswith("synthesis/")}  # type: ignore[union-attr]
+    recipes = [load_recipe(name) for name in shipped_recipes() if name.startswith("synthesis/")]
+    kinds = {recipe.network.kind for recipe in recipes if isinstance(recipe, SynthesisRecipe)}
     assert kinds >= FAMILIES.keys()
 
 
@@ -113,13 +114,14 @@ def _refused(words: str, **changed: Any) -> None:
 
 
 def test_recipes_that_cannot_train_are_refused_with_the_reason() -> None:
-    _refused("'blocks' is a field of r3gan networks, not of dcgan", network={"kind": "dcgan", "blocks": 2})
+    _refused("'blocks' is a field of r3gan, vqgan networks, not of dcgan", network={"kind": "dcgan", "blocks": 2})
     _refused("'arguments' is a field of another package's", network={"arguments": {"depth": 3}})
     _refused("max_width times expansion is 36.*group_width 16", network={"max_width": 18})
     alone = {"batch_size": 1}
     _refused("batch normalisation needs.*2 or more", network={"kind": "dcgan"}, training=alone)
     told = {"kind": "stylegan", "minibatch_statistics": "deviation"}
     _refused("minibatch_statistics deviation compares", network=told, training=alone)
+    _refused("reconstructions in one half.*2 or more", network={"kind": "alpha_wgan"}, training=alone)
     adaptive = {"augmentation": {"kind": "adaptive"}}
     _refused("augmentation works on whole volumes", network={"kind": "hagan"}, synthesis=adaptive)
     parse_recipe({"task": "synthesis", "network": {"kind": "stylegan"}, "training": alone}, source="recipe.yaml")

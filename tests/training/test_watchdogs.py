@@ -25,6 +25,7 @@ HEALTHY = _history(
     discriminator__loss=[0.7, 0.8, 0.9, 0.8, 0.8, 0.7, 0.6, 0.7, 0.8, 0.7],
     discriminator__real_logit=[0.0, 0.3, 0.5, 0.6, 0.5, 0.6, 0.7, 0.6, 0.6, 0.6],
     discriminator__generated_logit=[0.0, -0.3, -0.5, -0.6, -0.5, -0.6, -0.7, -0.6, -0.6, -0.6],
+    autoencoder__codes_used=[1.2, 3.0, 6.0, 9.0, 12.0, 14.0, 15.0, 15.0, 16.0, 16.0],
     samples__diversity=[0.02, 0.1, 0.4, 0.6, 0.7, 0.7, 0.8, 0.8, 0.8, 0.8],
     samples__nearest_training=[2.0, 1.6, 1.3, 1.2, 1.1, 1.1, 1.0, 1.0, 1.0, 1.0],
     samples__nearest_training_auc=[0.2, 0.3, 0.4, 0.4, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5],
@@ -52,6 +53,7 @@ FAILURES = {
         "discriminator/loss": [2 * math.log1p(math.exp(-2 * tick)) for tick in range(10)],
     },
     "exploding_penalty": {"discriminator/loss": [0.6 + 0.1 * 3.0**tick for tick in range(10)]},
+    "codebook_collapse": {"autoencoder/codes_used": [9.0, 6.0, 4.0, 3.0, 2.5, 2.1, 1.9, 1.5, 1.2, 1.1]},
     "mode_collapse": {"samples/diversity": [0.02, 0.3, 0.6, 0.7, 0.5, 0.3, 0.1, 0.05, 0.03, 0.02]},
     "memorisation": {
         "samples/nearest_training": [2.0, 1.5, 1.1, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4],
@@ -81,6 +83,7 @@ def test_one_bad_tick_is_no_failure() -> None:
         ("discriminator/adversarial", 0.0),
         ("discriminator/loss", 1e6),
         ("samples/diversity", 0.0),
+        ("autoencoder/codes_used", 1.0),
     ):
         pairs = [*HEALTHY[name][:-1], (100, value)]
         assert not alarms(HEALTHY | {name: pairs}), name

@@ -14,7 +14,8 @@ import pytest
 from mlflow import MlflowClient
 
 from medgan.errors import MedganError
-from medgan.workflows.train import TrainingOutcome, describe_training, train
+from medgan.workflows.plan import describe_training
+from medgan.workflows.train import TrainingOutcome, train
 
 TINY = {
     "synthesis": (
@@ -238,7 +239,8 @@ def test_training_needs_no_mlflow_when_tracking_is_off(phantom_cohort: Path, tmp
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_dry_run_says_what_would_be_trained(phantom_cohort: Path) -> None:
+def test_a_dry_run_says_what_would_be_trained(phantom_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medgan.workflows.memory.described_memory", lambda *unused: {})
     plan = describe_training("synthesis/r3gan", phantom_cohort, overrides=["training.batch_size=4"], steps=10)
     assert plan["steps"] == 10
     assert plan["cohort"]["shape"] == [18, 22, 17]

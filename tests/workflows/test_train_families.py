@@ -17,13 +17,17 @@ RECIPES = {
     "stylegan": ["network.haar_head=true", "synthesis.path_length.weight=2"],
     "progressive": ["network.haar_head=true"],
     "hagan": ["network.base_size=2"],
+    "alpha_wgan": [],
+    "vqgan": ["network.halvings=2", "network.prior_width=8", "network.prior_layers=1", "network.codebook_size=8"],
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_is_evaluated_and_generates(name: str, phantom_cohort: Path, tmp_path: Path) -> None:
-    sizes = ["network.width=4", "network.max_width=8", "network.latent_size=8", "training.batch_size=4"]
+    sizes = ["network.width=4", "network.max_width=8", "training.batch_size=4"]
+    if name != "vqgan":
+        sizes.append("network.latent_size=8")
     overrides = [*sizes, "synthesis.evaluation_samples=4", "training.tick_steps=1", *RECIPES[name]]
     outcome = train(
         f"synthesis/{name}", phantom_cohort, overrides=overrides, steps=3, out=tmp_path / "run", device="cpu"

@@ -52,7 +52,7 @@ class _Showing(nn.Module):
 
     def __init__(self, volumes: list[np.ndarray]) -> None:
         super().__init__()
-        self.volumes, self.next = volumes, 0
+        self.volumes, self.next, self.latent_size = volumes, 0, 4
 
     def forward(self, latents: Tensor) -> Tensor:
         chosen = [self.volumes[(self.next + index) % len(self.volumes)] for index in range(len(latents))]
@@ -93,6 +93,17 @@ def test_kid_is_that_of_the_evaluation() -> None:
             assert value == pytest.approx(evaluate_synthesis(SETS["train"], samples).kid.value, rel=1e-3)
     # Against other scans it is another number.
     assert value != pytest.approx(evaluate_synthesis(SETS["train"], samples).kid.value, rel=1e-3)
+
+
+def test_a_generator_whose_prior_is_not_trained_yet_is_not_looked_at() -> None:
+    from medgan.networks.vqgan import CodeGenerator
+
+    shapes = [[3, 3, 3], [6, 6, 6], [12, 12, 12]]
+    sizes = {"prior_width": 4, "prior_layers": 1, "prior_heads": 1, "codebook_size": 4, "code_channels": 2, "blocks": 1}
+    generator = CodeGenerator(shapes=shapes, channels=[2, 2, 2], out_shape=[SIDE] * 3, **sizes).eval()
+    assert _look("training.stop.metric=kid")(generator) == {}
+    generator.prior_trained.fill_(1)
+    assert "samples/diversity" in _look()(generator)
 
 
 def test_looking_leaves_the_random_state_alone() -> None:

@@ -46,18 +46,22 @@ class SyntheticIdentity:
         seed: of the latent vectors.
         index: of the sample.
         truncation: factor on the latent vectors.
+        variant: what was made of the sample, such as "I3-7-0.25" between two samples; letters, digits, points and
+            dashes.
     """
 
     model_sha256: str
     seed: int
     index: int
     truncation: float = 1.0
+    variant: str = ""
 
     @property
     def patient_id(self) -> str:
-        """The PatientID: the prefix, the first digits of the model's hash, seed and index."""
+        """The PatientID: the prefix, the first digits of the model's hash, seed, index and whatever is special."""
         sample = f"{self.model_sha256[:_SHORT_HASH]}-{self.seed}-{self.index}"
-        return PATIENT_ID_PREFIX + (sample if self.truncation == 1.0 else f"{sample}-T{self.truncation:g}")
+        sample += "" if self.truncation == 1.0 else f"-T{self.truncation:g}"
+        return PATIENT_ID_PREFIX + sample + (f"-{self.variant}" if self.variant else "")
 
 
 def write_synthetic(
@@ -99,7 +103,11 @@ def write_synthetic(
 
 def _head(identity: SyntheticIdentity, modality: str) -> Dataset:
     """A patient who does not exist, a study that never took place."""
-    sample = (identity.model_sha256, identity.seed, identity.index, identity.truncation, modality, __version__)
+    special = (identity.variant,) if identity.variant else ()
+    sample = (
+        *(identity.model_sha256, identity.seed, identity.index, identity.truncation, *special),
+        *(modality, __version__),
+    )
     head = Dataset()
     head.SyntheticData = "YES"
     head.PatientName, head.PatientID = "MEDGAN-SYNTHETIC^NO REAL PERSON", identity.patient_id
@@ -109,7 +117,7 @@ def _head(identity: SyntheticIdentity, modality: str) -> Dataset:
     head.Modality = modality
     head.SeriesInstanceUID = derived_uid("synthetic series", *sample)
     head.SeriesNumber = 1
-    head.SeriesDescription = f"MEDGAN SYNTHETIC seed {identity.seed} sample {identity.index}"
+    head.SeriesDescription = f"MEDGAN SYNTHETIC seed {identity.seed} sample {identity.index} {identity.variant}".strip()
     head.FrameOfReferenceUID = derived_uid("synthetic frame of reference", *sample)
     head.ImageComments = _NOTICE
     head.BurnedInAnnotation, head.LossyImageCompression = "NO", "00"
@@ -128,6 +136,7 @@ def _provenance(identity: SyntheticIdentity) -> Dataset:
     part = Dataset()
     part.DerivationDescription = (
         f"{_NOTICE} Drawn by medgan {__version__} from the model with the weights {identity.model_sha256}, "
-        f"seed {identity.seed}, sample {identity.index}, truncation {identity.truncation:g}."
+        f"seed {identity.seed}, sample {identity.index}, truncation {identity.truncation:g}"
+        f"{f', variant {identity.variant}' if identity.variant else ''}."
     )
     return part
