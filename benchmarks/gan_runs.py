@@ -97,18 +97,25 @@ class CostClock:
 
 
 def cost_of_step(trainer: Trainer, steps: int) -> float:
-    """Mean cost of the next `steps` steps of a fresh trainer, after two that warm it up."""
-    trainer.run(stop_after=WARM_UP)
-    clock = CostClock(trainer.device)
-    trainer.run(stop_after=WARM_UP + steps)
-    return clock.seconds() / steps
+    """Mean cost of `steps` steps: a fifth of them at each of five moments of the training, after two that warm up.
+
+    A training may be cheap while it is young and dear when networks have grown or other phases are awake.
+    """
+    costs = []
+    for tenth in (1, 3, 5, 7, 9):
+        trainer.images = trainer.objective.images * tenth // 10
+        trainer.run(stop_after=trainer.step + WARM_UP)
+        clock = CostClock(trainer.device)
+        trainer.run(stop_after=trainer.step + max(1, steps // 5))
+        costs.append(clock.seconds() / max(1, steps // 5))
+    return sum(costs) / len(costs)
 
 
 def steps_within(recipe: SynthesisRecipe, source: BatchSource, seconds: float, **grid: Any) -> int:
     """How many steps of this training cost `seconds` here (`cost_of_step`), at least one; `grid` as for `prepared`."""
     alone = with_training(recipe.with_steps(10**6), tick_steps=10**6)
     with tempfile.TemporaryDirectory() as folder:
-        per_step = cost_of_step(prepared(alone, source, Path(folder), **grid), 16)
+        per_step = cost_of_step(prepared(alone, source, Path(folder), **grid), 30)
     return max(1, int(seconds / per_step))
 
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 SHAPE = (16, 16, 16)
 CENTRES = ((4, 4, 8), (11, 4, 8), (8, 11, 8))
 FORMS = ("ball", "plate", "hollow cube")
-LEVELS = (0.35, 0.65, 0.95)
+LEVELS = (0.5, 0.75, 1.0)
 MODES = len(CENTRES) * len(FORMS) * len(LEVELS)
 NOISE, JITTER = 0.02, 0.03
 # Matched filters of different modes have a cosine of at most 0.65.
@@ -167,7 +167,7 @@ def trained(name: str, overrides: list[str], seconds: float, device: torch.devic
     )
     grid = {"shape": SHAPE, "spacing": (1.0, 1.0, 1.0), "device": device}
     result = train_within(recipe, source, seconds, looks=looks, supervisor=supervisor, **grid)
-    vectors = latents(1, range(SAMPLES), recipe.network.latent_size)
+    vectors = latents(1, range(SAMPLES), result.average.latent_size)  # type: ignore[arg-type]
     with torch.inference_mode():
         parts = [result.average(part.to(device))[:, 0].float().cpu() for part in vectors.split(27)]
     found = coverage(classified((torch.cat(parts).numpy() + 1) / 2))

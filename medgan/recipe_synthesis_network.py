@@ -40,6 +40,10 @@ class SynthesisNetwork(Options):
     """Of r3gan: channels per group of the inner convolutions; 0 for dense blocks, which are faster on a CPU."""
     expansion: int = Field(2, ge=1)
     """Of r3gan: how many times wider a grouped block is inside."""
+    common_pattern: bool = True
+    """Of r3gan: whether untrained samples are variations of one pattern, as scans of one anatomy are; say false for a
+    cohort of several kinds of scan.
+    """
     base_size: int = Field(4, ge=2)
     """Fewest voxels along an axis of the coarsest stage."""
     haar_head: bool = False
@@ -51,7 +55,7 @@ class SynthesisNetwork(Options):
     discriminator_normalisation: Literal["batch", "instance", "none", "spectral"] = "none"
     """Of dcgan and alpha_wgan: what the discriminator is normalised by."""
     minibatch_statistics: Literal["none", "deviation", "discrimination"] = "none"
-    """Of dcgan, stylegan, progressive and hagan: what the discriminator sees of the other volumes: how much
+    """Of r3gan, dcgan, stylegan, progressive and hagan: what the discriminator sees of the other volumes: how much
     they differ (deviation), or their learned distances (discrimination).
     """
     style_size: int = Field(64, ge=1)

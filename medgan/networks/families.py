@@ -44,8 +44,8 @@ def _r3gan(pyramid: dict[str, Any], options: SynthesisNetwork) -> Pair:
         "group_width": options.group_width,
         "expansion": options.expansion,
     }
-    generator = R3Generator(latent_size=options.latent_size, **shared, **pyramid)
-    return generator, R3Discriminator(**shared, **pyramid)
+    generator = R3Generator(latent_size=options.latent_size, common_pattern=options.common_pattern, **shared, **pyramid)
+    return generator, R3Discriminator(minibatch_statistics=options.minibatch_statistics, **shared, **pyramid)
 
 
 def _dcgan(pyramid: dict[str, Any], options: SynthesisNetwork) -> Pair:

@@ -23,6 +23,7 @@ from medgan.networks.layers import (
     as_shape,
     checked_stages,
     head_from_volume,
+    minibatch_layer,
     volume_from_head,
 )
 from medgan.networks.resample import Resample
@@ -103,6 +104,8 @@ class R3Generator(nn.Module):
         group_width: see `ResidualBlock`.
         expansion: see `ResidualBlock`.
         haar_head: whether the last stage predicts the eight Haar sub-bands of the volume.
+        common_pattern: whether untrained samples are variations of one pattern, as scans of one anatomy are, which
+            saves a short training much; for sets of several kinds of scan they had better begin apart.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class R3Generator(nn.Module):
         group_width: int = 16,
         expansion: int = 2,
         haar_head: bool = False,
+        common_pattern: bool = True,
     ) -> None:
         super().__init__()
         stages = checked_stages(shapes, channels)
@@ -128,15 +132,15 @@ class R3Generator(nn.Module):
             "group_width": group_width,
             "expansion": expansion,
             "haar_head": haar_head,
+            "common_pattern": common_pattern,
         }
         self.latent_size, self.haar_head = latent_size, haar_head
         self.out_shape = as_shape(out_shape)
         options = {"group_width": group_width, "expansion": expansion, "depth": blocks * len(stages)}
         self.basis = nn.Parameter(torch.randn(1, channels[0], *stages[0]))
-        # Scans of one anatomy share most of what they show: samples start as variations of one common pattern.
         self.mix = nn.Linear(latent_size, channels[0])
-        nn.init.normal_(self.mix.weight, std=_VARIATION / math.sqrt(latent_size))
-        nn.init.ones_(self.mix.bias)
+        nn.init.normal_(self.mix.weight, std=(_VARIATION if common_pattern else 1.0) / math.sqrt(latent_size))
+        nn.init.constant_(self.mix.bias, float(common_pattern))
         self.stages = nn.ModuleList(_stage(width, blocks, options) for width in channels)
         self.widen = nn.ModuleList(
             _convolution(before, after, 1) if before != after else nn.Identity()
@@ -160,7 +164,7 @@ class R3Generator(nn.Module):
 
 
 class R3Discriminator(nn.Module):
-    """Volumes to one logit each; the mirror of `R3Generator`, with the same arguments but the latent size.
+    """Volumes to one logit each; the mirror of `R3Generator`, with the same arguments as far as they are named.
 
     Args:
         shapes: as in `R3Generator`.
@@ -170,10 +174,8 @@ class R3Discriminator(nn.Module):
         group_width: see `ResidualBlock`.
         expansion: see `ResidualBlock`.
         haar_head: whether it looks at the eight Haar sub-bands of the volume.
+        minibatch_statistics: what it sees of the other volumes in the batch: "none", "deviation" or "discrimination".
     """
-
-    mixes_batch = False
-    """No logit depends on the other volumes in the batch."""
 
     def __init__(
         self,
@@ -185,11 +187,12 @@ class R3Discriminator(nn.Module):
         group_width: int = 16,
         expansion: int = 2,
         haar_head: bool = False,
+        minibatch_statistics: str = "none",
     ) -> None:
         super().__init__()
         stages = checked_stages(shapes, channels)[::-1]
         widths = list(channels)[::-1]
-        self.haar_head = haar_head
+        self.haar_head, self.mixes_batch = haar_head, minibatch_statistics != "none"
         options = {"group_width": group_width, "expansion": expansion, "depth": blocks * len(stages)}
         self.stem = _convolution(8 if haar_head else 1, widths[0], 1)
         self.stages = nn.ModuleList(_stage(width, blocks, options) for width in widths)
@@ -199,10 +202,11 @@ class R3Discriminator(nn.Module):
             for before, after in itertools.pairwise(widths)
         )
         self.described = [(widths[-1], *stages[-1])]
-        voxels = math.prod(stages[-1])
-        self.basis = nn.Parameter(torch.randn(1, widths[-1], *stages[-1]) / math.sqrt(voxels))
-        self.score = nn.Linear(widths[-1], 1, bias=False)
-        nn.init.normal_(self.score.weight, std=1 / math.sqrt(widths[-1]))
+        self.statistics, added = minibatch_layer(minibatch_statistics, widths[-1], stages[-1])
+        patterns, voxels = widths[-1] + added, math.prod(stages[-1])
+        self.basis = nn.Parameter(torch.randn(1, patterns, *stages[-1]) / math.sqrt(voxels))
+        self.score = nn.Linear(patterns, 1, bias=False)
+        nn.init.normal_(self.score.weight, std=1 / math.sqrt(patterns))
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Volumes (B, 1, X, Y, Z) in about [-1, 1] to logits (B, 1)."""
@@ -215,4 +219,4 @@ class R3Discriminator(nn.Module):
         seen = [self.stages[0](x)]
         for shrink, widen, stage in zip(self.shrink, self.widen, list(self.stages)[1:], strict=True):
             seen.append(stage(widen(shrink(seen[-1])).contiguous(memory_format=torch.channels_last_3d)))
-        return [*seen, self.score((seen[-1] * self.basis).sum(dim=(2, 3, 4)))]
+        return [*seen, self.score((self.statistics(seen[-1]) * self.basis).sum(dim=(2, 3, 4)))]

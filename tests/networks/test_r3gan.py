@@ -61,3 +61,25 @@ def test_samples_start_at_about_unit_variance() -> None:
     generator = R3Generator(latent_size=64, **_arguments((24, 24, 24), haar_head=False, group_width=0))  # type: ignore[arg-type]
     deviation = generator(torch.randn(16, 64)).std().item()
     assert 0.1 < deviation < 3
+
+
+def test_a_discriminator_with_statistics_sees_the_other_volumes() -> None:
+    arguments = _arguments((16, 16, 16), haar_head=True, group_width=0)
+    discriminator = R3Discriminator(minibatch_statistics="deviation", **arguments)  # type: ignore[arg-type]
+    volumes = torch.randn(4, 1, 16, 16, 16)
+    repeated = volumes[:1].expand(4, -1, -1, -1, -1)
+    assert discriminator.mixes_batch
+    assert (discriminator(volumes)[:1] - discriminator(repeated)[:1]).abs().item() > 1e-3
+
+
+def test_untrained_samples_share_a_pattern_or_none() -> None:
+    """With mixing weights of mean one and deviation one half, two samples correlate by 1 / (1 + 0.5^2) = 0.8."""
+    for common, expected in ((True, 0.8), (False, 0.0)):
+        torch.manual_seed(0)
+        arguments = _arguments((16, 16, 16), haar_head=False, group_width=0) | {"channels": [256, 64, 16]}
+        generator = R3Generator(latent_size=64, common_pattern=common, **arguments)  # type: ignore[arg-type]
+        with torch.inference_mode():
+            samples = generator(torch.randn(24, 64)).flatten(1)
+        unit = samples / samples.norm(dim=1, keepdim=True)
+        correlations = (unit @ unit.T)[~torch.eye(24, dtype=torch.bool)]
+        assert correlations.mean().item() == pytest.approx(expected, abs=0.15)
