@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
 
 from medgan.adversarial.fidelity import absolute_distance
 from medgan.adversarial.losses import LOSSES
@@ -29,9 +28,9 @@ from medgan.geometry import Shape, Spacing
 from medgan.networks.families import encoder_for, exported_generator, mixes_batch, pair_for
 from medgan.networks.layers import pixel_norm
 from medgan.recipe import SynthesisRecipe
+from medgan.training.game import Reported, adam_phase, exported_synthesis
 from medgan.training.penalty import GradientPenalty
 from medgan.training.phases import Moment, Phase, PhaseLoss
-from medgan.training.synthesis import Reported, learning_rate_of
 
 
 class AlphaGANObjective:
@@ -72,26 +71,14 @@ class AlphaGANObjective:
         self._code_penalty = GradientPenalty(options.penalty, shape=code, batch_size=batch)
         steps = options.discriminator_steps
         self._phases = (
-            self._phase("discriminator", self.discriminator_loss, repeats=steps),
-            self._phase("code_discriminator", self.code_discriminator_loss, repeats=steps),
+            self._phase("discriminator", self.discriminator_loss, judges=True, repeats=steps),
+            self._phase("code_discriminator", self.code_discriminator_loss, judges=True, repeats=steps),
             self._phase("encoder", self.encoder_loss),
             self._phase("generator", self.generator_loss),
         )
 
-    def _phase(self, name: str, loss: PhaseLoss, *, repeats: int = 1) -> Phase:
-        network, synthesis = self._networks[name], self.recipe.synthesis
-        options, judges = synthesis.optimizer, name.endswith("discriminator")
-        rate = learning_rate_of(options, "discriminator" if judges else "generator")
-        interval = synthesis.penalty.interval
-        share = interval / (interval + 1) if judges and options.lazy_rescaling else 1.0
-
-        def tune(optimizer: Optimizer, moment: Moment) -> None:
-            for group in optimizer.param_groups:
-                group["lr"] = rate.at(moment.progress) * share
-                group["betas"] = (options.beta1**share, options.beta2.at(moment.progress) ** share)
-
-        optimizer = Adam(network.parameters(), lr=rate.at(0.0), betas=(options.beta1, options.beta2.at(0.0)))
-        return Phase(name, network, optimizer, loss, tune, repeats=repeats)
+    def _phase(self, name: str, loss: PhaseLoss, *, judges: bool = False, repeats: int = 1) -> Phase:
+        return adam_phase(name, self._networks[name], loss, self.recipe.synthesis, judges=judges, repeats=repeats)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -188,14 +175,7 @@ class AlphaGANObjective:
     def export(self, average: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Configuration and weights of the averaged generator."""
         network = exported_generator(self.recipe.network, self.generator, shape=self.shape, spacing=self.spacing)
-        config = {
-            "task": "synthesis",
-            "labels": [],
-            "network": network,
-            "shape": list(self.shape),
-            "spacing": list(self.spacing),
-        }
-        return config, dict(average.state_dict())
+        return exported_synthesis(network, average, shape=self.shape, spacing=self.spacing)
 
 
 def _first_half(batch: Tensor) -> Tensor:

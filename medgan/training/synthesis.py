@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
 
 from medgan.adversarial.augmentation import augmented
 from medgan.adversarial.augmentation_control import AugmentationControl, real_signs
@@ -23,16 +22,15 @@ from medgan.networks.families import advance, exported_generator, mixes_batch, p
 from medgan.networks.labelled import LabelledGenerator, unlabelled
 from medgan.networks.labelled_families import labelled_pair
 from medgan.networks.views import views_for
-from medgan.recipe import OptimizerOptions, Schedule, SynthesisRecipe
+from medgan.recipe import SynthesisRecipe
 from medgan.training.batches import LabelledVolumes, parted
+from medgan.training.game import Reported, adam_phase, exported_synthesis
 from medgan.training.path_regularisation import PathRegularisation, refuse_without_styles
 from medgan.training.penalty import GradientPenalty
 from medgan.training.phases import Moment, Phase
 
 # Steps between adjustments of the augmentation (Karras et al. 2020, appendix D).
 _ADJUST_STEPS = 4
-
-Reported = dict[str, Tensor]
 
 
 class SynthesisObjective:
@@ -95,8 +93,16 @@ class SynthesisObjective:
         if self._control is not None:
             self._networks["augmentation"] = self._control
         self._phases = (
-            self._phase("discriminator", repeats=options.discriminator_steps),
-            self._phase("generator"),
+            adam_phase(
+                "discriminator",
+                self.discriminator,
+                self.discriminator_loss,
+                options,
+                judges=True,
+                repeats=options.discriminator_steps,
+                before=self._advance,
+            ),
+            adam_phase("generator", self.generator, self.generator_loss, options, judges=False, before=self._advance),
         )
 
     def _new_pair(self, labels: LabelDistribution | None) -> tuple[nn.Module, nn.Module]:
@@ -113,24 +119,9 @@ class SynthesisObjective:
             return None
         return AugmentationControl(target=options.target, images=options.images, limit=options.limit).to(device)
 
-    def _phase(self, name: str, *, repeats: int = 1) -> Phase:
-        network, synthesis = self.networks[name], self.recipe.synthesis
-        options, judges = synthesis.optimizer, name == "discriminator"
-        rate = learning_rate_of(options, name)
-        # As published, where a penalty at each k-th step makes k + 1 optimisations of k.
-        interval = synthesis.penalty.interval
-        share = interval / (interval + 1) if judges and options.lazy_rescaling else 1.0
-
-        def tune(optimizer: Optimizer, moment: Moment) -> None:
-            for changing in self.networks.values():
-                advance(changing, moment.progress)
-            for group in optimizer.param_groups:
-                group["lr"] = rate.at(moment.progress) * share
-                group["betas"] = (options.beta1**share, options.beta2.at(moment.progress) ** share)
-
-        optimizer = Adam(network.parameters(), lr=rate.at(0.0), betas=(options.beta1, options.beta2.at(0.0)))
-        loss = self.discriminator_loss if judges else self.generator_loss
-        return Phase(name, network, optimizer, loss, tune, repeats=repeats)
+    def _advance(self, moment: Moment) -> None:
+        for changing in self.networks.values():
+            advance(changing, moment.progress)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -277,18 +268,4 @@ class SynthesisObjective:
         else:
             network = exported_generator(self.recipe.network, self.generator, shape=self.shape, spacing=self.spacing)
             names = []
-        config = {
-            "task": "synthesis",
-            "labels": names,
-            "network": network,
-            "shape": list(self.shape),
-            "spacing": list(self.spacing),
-        }
-        return config, dict(average.state_dict())
-
-
-def learning_rate_of(options: OptimizerOptions, name: str) -> Schedule:
-    """The learning rate of "generator" or "discriminator"."""
-    if name == "discriminator" and options.discriminator_learning_rate is not None:
-        return options.discriminator_learning_rate
-    return options.learning_rate
+        return exported_synthesis(network, average, shape=self.shape, spacing=self.spacing, labels=names)

@@ -24,8 +24,8 @@ from medgan.geometry import Shape, Spacing
 from medgan.networks.families import exported_generator, pair_for
 from medgan.networks.vqgan import CodeGenerator
 from medgan.recipe import Schedule, SynthesisRecipe
+from medgan.training.game import Reported, exported_synthesis, learning_rate_of
 from medgan.training.phases import Moment, Phase
-from medgan.training.synthesis import Reported, learning_rate_of
 
 # As usual for transformers; the second moment's decay of GANs is too short for them.
 _PRIOR_BETAS = (0.9, 0.95)
@@ -73,7 +73,7 @@ class CodeObjective:
         autoencoder, prior = self.generator.autoencoder, self.generator.prior
 
         def game(name: str, network: nn.Module) -> tuple[Optimizer, Callable[[Optimizer, Moment], None]]:
-            rate = learning_rate_of(adam, name)
+            rate = learning_rate_of(adam, judges=name == "discriminator")
             # The codebook is no optimiser's.
             learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
             optimizer = Adam(learned, lr=rate.at(0.0), betas=(adam.beta1, adam.beta2.at(0.0)))
@@ -205,14 +205,7 @@ class CodeObjective:
                 hint="Set training.watchdogs.mode=warn, or raise synthesis.autoencoding.prior_share.",
             )
         network = exported_generator(self.recipe.network, self.generator, shape=self.shape, spacing=self.spacing)
-        config = {
-            "task": "synthesis",
-            "labels": [],
-            "network": network,
-            "shape": list(self.shape),
-            "spacing": list(self.spacing),
-        }
-        return config, dict(average.state_dict())
+        return exported_synthesis(network, average, shape=self.shape, spacing=self.spacing)
 
 
 def boundary_of(recipe: SynthesisRecipe) -> int:
