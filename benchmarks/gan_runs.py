@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,6 +24,26 @@ from medgan.training.supervision import Supervisor
 from medgan.training.trainer import BatchSource, Trainer, TrainingResult
 
 WARM_UP = 2
+
+
+def apart(script: str, arguments: list[str], *, threads: int) -> dict[str, Any]:
+    """What a benchmark prints as JSON on its last line, run in a process of its own.
+
+    Args:
+        script: the benchmark's file.
+        arguments: of its command line.
+        threads: cores that it may use.
+
+    Raises:
+        SystemExit: it failed, with what it said.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    words = [sys.executable, script, *arguments]
+    answer = subprocess.run(words, capture_output=True, text=True, env=environment)
+    if answer.returncode:
+        raise SystemExit(f"{' '.join(words)} failed:\n{answer.stderr}")
+    figures: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    return figures
 
 
 class SmoothVolumes:

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from gan_runs import apart
 
 VARIANTS = {
     "exact, full grid": ["synthesis.penalty.form=exact", "network.haar_head=false"],
@@ -64,17 +64,6 @@ def peak_mb(device: Any) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e6
     # Linux counts kilobytes here, macOS bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
-def apart(variant: str, arguments: list[str], threads: int) -> dict[str, float]:
-    """`measured` in a process of its own, with the same arguments."""
-    words = [sys.executable, __file__, *arguments, "--variant", variant]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    answer = subprocess.run(words, capture_output=True, text=True, env=environment)
-    if answer.returncode:
-        raise SystemExit(f"{variant} failed:\n{answer.stderr}")
-    figures: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
-    return figures
 
 
 def kid_reached(variant: str, options: argparse.Namespace) -> dict[str, float]:
@@ -127,7 +116,9 @@ def main(arguments: list[str] | None = None) -> None:
     if options.variant:
         print(json.dumps(measured(options.variant, options)))
         return
-    rows = {variant: apart(variant, arguments, options.threads) for variant in VARIANTS}
+    rows = {
+        variant: apart(__file__, [*arguments, "--variant", variant], threads=options.threads) for variant in VARIANTS
+    }
     print(f"{options.size} voxels a side, batch {options.batch}, {options.recipe}")
     print(f"{'':26}{'s per step':>12}{'faster':>9}{'peak MB':>10}{'leaner':>9}")
     for variant, row in rows.items():

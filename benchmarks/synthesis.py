@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,31 +23,44 @@ from typing import Any
 
 import numpy as np
 import torch
+from gan_runs import apart
 from numpy.typing import NDArray
 
 Volumes = list[NDArray[np.float32]]
 
 SAMPLES = 128
 DEFAULT, PEER = "r3gan", "MONAI"
-SMALL = [
-    "network.width=24",
-    "network.max_width=96",
-    "network.latent_size=64",
-    "synthesis.ema_images={start: 0, end: 500}",
-    "training.batch_size=8",
-]
-SHORT = [
-    "synthesis.optimizer.learning_rate={start: 0.0005, end: 0.0002}",
-    "synthesis.optimizer.discriminator_learning_rate={start: 0.0005, end: 0.0002}",
-]
+ALWAYS = ["synthesis.ema_images={start: 0, end: 500}", "training.batch_size=8"]
+SMALL = ["network.width=24", "network.max_width=96", "network.latent_size=64"]
 HAAR = ["network.haar_head=true"]
+
+
+def rates(start: float, end: float) -> list[str]:
+    """Learning rates for minutes: the recipes' own are for days."""
+    schedule = f"{{start: {start}, end: {end}}}"
+    return [f"synthesis.optimizer.{field}={schedule}" for field in ("learning_rate", "discriminator_learning_rate")]
+
+
 FAMILIES: dict[str, tuple[str, list[str]]] = {
-    DEFAULT: ("synthesis/quickstart", ["network.max_width=48", "synthesis.ema_images={start: 0, end: 200}"]),
-    "dcgan": ("synthesis/dcgan", [*SHORT, *HAAR]),
-    "wgan_gp": ("synthesis/wgan_gp", [*SHORT, *HAAR]),
-    "stylegan": ("synthesis/stylegan", [*SHORT, *HAAR]),
-    "progressive": ("synthesis/progressive", [*SHORT, *HAAR]),
-    "hagan": ("synthesis/hagan", [*SHORT, "network.base_size=3"]),
+    DEFAULT: (
+        "synthesis/quickstart",
+        [*SMALL, "network.max_width=48", "synthesis.ema_images={start: 0, end: 200}"],
+    ),
+    "dcgan": ("synthesis/dcgan", [*SMALL, *HAAR, *rates(0.0005, 0.0002)]),
+    "wgan_gp": ("synthesis/wgan_gp", [*SMALL, *HAAR, *rates(0.001, 0.0003), "synthesis.discriminator_steps=3"]),
+    "stylegan": ("synthesis/stylegan", [*SMALL, *HAAR, *rates(0.0005, 0.0002)]),
+    "progressive": ("synthesis/progressive", [*SMALL, *HAAR, *rates(0.0005, 0.0002)]),
+    "hagan": ("synthesis/hagan", [*SMALL, "network.base_size=3", *rates(0.0005, 0.0002)]),
+    "alpha_wgan": ("synthesis/alpha_wgan", [*SMALL, *HAAR, *rates(0.001, 0.0003)]),
+    "vqgan": (
+        "synthesis/vqgan",
+        [
+            *("network.halvings=2", "network.width=16", "network.max_width=64", "network.codebook_size=64"),
+            *("network.blocks=1", "network.code_channels=8", "network.prior_width=64", "network.prior_layers=2"),
+            *("network.prior_heads=4", "synthesis.autoencoding.prior_learning_rate={start: 0.002, end: 0.0002}"),
+            *rates(0.001, 0.0003),
+        ],
+    ),
 }
 
 
@@ -95,7 +106,7 @@ def figures(real: Volumes, unseen: Volumes, before: Volumes, after: Volumes) -> 
 def overrides_of(name: str, options: argparse.Namespace) -> tuple[str, list[str]]:
     """The recipe and all its overrides."""
     recipe, special = FAMILIES[name]
-    sizes = [] if options.preset == "gpu" else [*SMALL, *special]
+    sizes = [] if options.preset == "gpu" else [*ALWAYS, *special]
     if options.preset == "gpu" and name == DEFAULT:
         recipe = "synthesis/r3gan"
     return recipe, ["tracking.enabled=false", *sizes, *options.overrides]
@@ -143,14 +154,9 @@ def _peer(name: str, cohort: Any, options: argparse.Namespace) -> tuple[Volumes,
     )
 
 
-def apart(name: str, arguments: list[str], threads: int) -> dict[str, Any]:
-    """`trained` in a process of its own, with the same arguments."""
-    words = [sys.executable, __file__, *arguments, "--family", name]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    answer = subprocess.run(words, capture_output=True, text=True, env=environment)
-    if answer.returncode:
-        raise SystemExit(f"{name} failed:\n{answer.stderr}")
-    row: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+def finished(name: str, arguments: list[str], threads: int) -> dict[str, Any]:
+    """One family's figures, from a process of its own; said as soon as they are there."""
+    row = apart(__file__, [*arguments, "--family", name], threads=threads)
     print(f"{name}: KID {row['kid']:.4g} after {row['steps']} steps", flush=True)
     return row
 
@@ -202,7 +208,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     names = options.only or [*FAMILIES, PEER]
     with ThreadPoolExecutor(options.jobs) as pool:
-        found = pool.map(lambda name: apart(name, arguments, options.threads), names)
+        found = pool.map(lambda name: finished(name, arguments, options.threads), names)
         rows = dict(zip(names, found, strict=True))
     print(table(rows))
     if options.json:

@@ -42,7 +42,7 @@ def test_confusion_of_intensities_is_that_of_gaussian_noise() -> None:
     found = modes.classified((brightness[:, None, None, None] * objects).astype(np.float32)[kept])
     wanted = wanted[kept]
     np.testing.assert_array_equal(found // 3, wanted // 3)
-    tail = norm.sf(0.15 / spread)
+    tail = norm.sf((modes.LEVELS[1] - modes.LEVELS[0]) / 2 / spread)
     for level, expected in ((1, 2 * tail), (2, tail)):
         wrong = (found != wanted)[wanted % 3 == level].mean()
         assert wrong == pytest.approx(expected, abs=4 * math.sqrt(expected / 1800))
