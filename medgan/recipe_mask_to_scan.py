@@ -6,7 +6,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from medgan.recipe_options import Options, PenaltyOptions, Schedule, TrackingOptions, TrainingOptions
+from medgan.recipe_options import (
+    Options,
+    PenaltyOptions,
+    Schedule,
+    TrackingOptions,
+    TrainingOptions,
+    refuse_means_over_parts,
+)
 
 
 class MaskToScanNetwork(Options):
@@ -93,15 +100,8 @@ class MaskToScanRecipe(Options):
 
     @model_validator(mode="after")
     def _means_over_whole_batches(self) -> MaskToScanRecipe:
-        averages = {
-            "loss relativistic_average": self.mask_to_scan.loss == "relativistic_average",
-            "feature_weight": self.mask_to_scan.feature_weight > 0,
-        }
-        for field in (name for name, used in averages.items() if used and self.training.accumulation > 1):
-            raise ValueError(
-                f"training.accumulation splits batches, but mask_to_scan.{field} compares means over a whole batch; "
-                "set training.accumulation: 1"
-            )
+        game = self.mask_to_scan
+        refuse_means_over_parts("mask_to_scan", self.training, loss=game.loss, feature_weight=game.feature_weight)
         return self
 
     @property

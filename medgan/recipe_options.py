@@ -138,3 +138,23 @@ class PenaltyOptions(Options):
     """Steps between penalties (lazy regularisation); the weight is multiplied by it."""
     sigma: float = Field(0.02, gt=0)
     """Standard deviation of the disturbance of the finite-difference form, in normalised intensity."""
+
+
+def refuse_means_over_parts(game: str, training: TrainingOptions, *, loss: str, feature_weight: float) -> None:
+    """Refuse to split batches for a game that compares means over them.
+
+    Args:
+        game: the recipe's section, for the message.
+        training: the loop.
+        loss: the adversarial loss of that section.
+        feature_weight: its weight of mean feature matching.
+
+    Raises:
+        ValueError: a field of the game does not go with the loop.
+    """
+    averages = {"loss relativistic_average": loss == "relativistic_average", "feature_weight": feature_weight > 0}
+    for field in (name for name, used in averages.items() if used and training.accumulation > 1):
+        raise ValueError(
+            f"training.accumulation splits batches, but {game}.{field} compares means over a whole batch; set "
+            "training.accumulation: 1"
+        )

@@ -14,7 +14,14 @@ from pydantic import (
 
 from medgan.recipe_autoencoding import AutoencodingOptions
 from medgan.recipe_families import AUTOENCODING_FIELDS, counts_in_game, fields_of, why_unused
-from medgan.recipe_options import Options, PenaltyOptions, Schedule, TrackingOptions, TrainingOptions
+from medgan.recipe_options import (
+    Options,
+    PenaltyOptions,
+    Schedule,
+    TrackingOptions,
+    TrainingOptions,
+    refuse_means_over_parts,
+)
 from medgan.recipe_synthesis_network import SynthesisNetwork
 
 
@@ -278,13 +285,8 @@ class SynthesisRecipe(Options):
 
     @model_validator(mode="after")
     def _game_fits_parts_of_batches(self) -> SynthesisRecipe:
-        averages = {"loss relativistic_average": self.synthesis.loss == "relativistic_average"}
-        averages["feature_weight"] = self.synthesis.feature_weight > 0
-        for field in (name for name, used in averages.items() if used and self.training.accumulation > 1):
-            raise ValueError(
-                f"training.accumulation splits batches, but synthesis.{field} compares means over a whole batch; set "
-                "training.accumulation: 1"
-            )
+        game = self.synthesis
+        refuse_means_over_parts("synthesis", self.training, loss=game.loss, feature_weight=game.feature_weight)
         return self
 
     @model_validator(mode="after")

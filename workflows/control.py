@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from medgan.errors import MedganError
 from medgan.reporter import Reporter
 from medgan.workflows.formats import NIFTI
-from medgan.workflows.generate import Output, synthesis_model, write_samples
+from medgan.workflows.generate import Output, write_samples
+from medgan.workflows.models import model_for
 from medgan.workflows.overview import Overview
 from medgan.workflows.points import End, Sampling, end_named, load_directions, require_smooth, sample_end
 
@@ -121,7 +122,7 @@ def control_scans(
 
     _require_one_way(control, count)
     output = Output.checked(out, format, contrast, truncation)
-    loaded = synthesis_model(model, device, "generate")
+    loaded = model_for("synthesis", model, device, "generate")
     network = loaded.network()
     require_smooth(network, loaded)
     sampling = Sampling(loaded, network, seed, truncation, labels)

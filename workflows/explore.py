@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgan.errors import MedganError
 from medgan.reporter import Reporter
-from medgan.workflows.generate import synthesis_model
+from medgan.workflows.models import model_for
 from medgan.workflows.places import writable_file
 from medgan.workflows.points import Sampling, require_smooth, write_directions
 
@@ -70,7 +70,7 @@ def explore_model(
         raise MedganError(
             f"--reach is {reach:g}; it must be above 0 and at most {_FARTHEST:g} standard deviations", hint="Use 3."
         )
-    loaded = synthesis_model(model, device, "explore")
+    loaded = model_for("synthesis", model, device, "explore")
     network = loaded.network()
     require_smooth(network, loaded)
     found = find_directions(

@@ -19,6 +19,7 @@ from medgan.workflows.bids import (
     write_synthetic_participants,
 )
 from medgan.workflows.formats import DICOM, NIFTI
+from medgan.workflows.models import model_for
 from medgan.workflows.places import new_folder
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def generate_scans(
     from medgan.inference.generate import generate
 
     output = Output.checked(out, format, contrast, truncation)
-    loaded = synthesis_model(model, device, "generate")
+    loaded = model_for("synthesis", model, device, "generate")
     volumes = generate(loaded, count, seed=seed, truncation=truncation, labels=labels)
     return write_samples(volumes, count, output, loaded, reporter or Reporter())
 
@@ -105,21 +106,6 @@ class Output:
                 f"truncation is {truncation:g}; it must be a number above 0", hint="1 leaves samples as is."
             )
         return cls(folder, format, contrast, truncation)
-
-
-def synthesis_model(model: str | Path, device: str, verb: str) -> Model:
-    """A generator, loaded.
-
-    Raises:
-        MedganError: there is no such model, it was trained for something else, or the device is not there.
-    """
-    from medgan.inference.model import load_model, require_task
-    from medgan.training.numerics import choose_device
-    from medgan.workflows.models import resolve_model
-
-    loaded = load_model(resolve_model(model), choose_device(device))
-    require_task(loaded, "synthesis", verb)
-    return loaded
 
 
 def write_samples(

@@ -11,6 +11,7 @@ from medgan.errors import MedganError
 from medgan.reporter import Reporter
 from medgan.workflows.batch import blamed, search
 from medgan.workflows.formats import NIFTI
+from medgan.workflows.models import model_for
 from medgan.workflows.places import new_folder
 
 if TYPE_CHECKING:
@@ -74,9 +75,6 @@ def generate_from_masks(
     """
     from medgan import __version__
     from medgan.files import atomic_path, write_json, write_text
-    from medgan.inference.model import load_model, require_task
-    from medgan.training.numerics import choose_device
-    from medgan.workflows.models import resolve_model
 
     reporter = reporter or Reporter()
     if format != NIFTI:
@@ -87,8 +85,7 @@ def generate_from_masks(
         raise MedganError(f"{count} scans for each label map are none; ask for at least 1")
     folder = new_folder(out)
     scans, damaged = search([masks] if isinstance(masks, str | Path) else masks)
-    loaded = load_model(resolve_model(model), choose_device(device))
-    require_task(loaded, "mask_to_scan", "generate --masks")
+    loaded = model_for("mask_to_scan", model, device, "generate --masks")
     records: list[dict[str, Any]] = []
     failures = list(damaged)
     with atomic_path(folder) as temporary:

@@ -66,8 +66,14 @@ def chosen_model(name: str | Path | None, reporter: Reporter) -> str:
     return PHYSICS
 
 
-def super_resolution_model(name: str, device: str) -> Model | None:
-    """The model on its device; None for physics alone.
+def model_for(task: str, name: str | Path, device: str, verb: str) -> Model:
+    """A model that was trained for a task, loaded on its device.
+
+    Args:
+        task: such as "synthesis".
+        name: as `resolve_model` takes it.
+        device: "auto", "cpu", "cuda", ...
+        verb: what is to be done with it, for the message.
 
     Raises:
         MedganError: there is no such model, it was trained for something else, or the device is not there.
@@ -75,12 +81,23 @@ def super_resolution_model(name: str, device: str) -> Model | None:
     from medgan.inference.model import load_model, require_task
     from medgan.training.numerics import choose_device
 
-    place = choose_device(device)
-    if name == PHYSICS:
-        return None
-    loaded = load_model(resolve_model(name), place)
-    require_task(loaded, "super_resolution", "upscale")
+    loaded = load_model(resolve_model(name), choose_device(device))
+    require_task(loaded, task, verb)
     return loaded
+
+
+def super_resolution_model(name: str, device: str) -> Model | None:
+    """The model on its device; None for physics alone.
+
+    Raises:
+        MedganError: there is no such model, it was trained for something else, or the device is not there.
+    """
+    from medgan.training.numerics import choose_device
+
+    if name == PHYSICS:
+        choose_device(device)  # a device that is not there is refused all the same
+        return None
+    return model_for("super_resolution", name, device, "upscale")
 
 
 def _is_a_word(name: str | Path) -> bool:

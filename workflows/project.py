@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from medgan.errors import MedganError
 from medgan.reporter import Reporter
 from medgan.workflows.batch import blamed
-from medgan.workflows.generate import synthesis_model
+from medgan.workflows.models import model_for
 from medgan.workflows.places import new_folder
 from medgan.workflows.points import require_smooth, write_point
 
@@ -82,7 +82,7 @@ def project_scan(
         raise MedganError(
             f"{steps} steps from {starts} starts are no projection", hint="Use --steps 1 and --starts 2 at least."
         )
-    loaded = synthesis_model(model, device, "project")
+    loaded = model_for("synthesis", model, device, "project")
     network = loaded.network()
     require_smooth(network, loaded)
     target = scan_on_grid(scan, loaded)

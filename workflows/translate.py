@@ -21,7 +21,7 @@ from medgan.workflows.formats import (
     require_sources,
     sources_of,
 )
-from medgan.workflows.models import resolve_model
+from medgan.workflows.models import model_for
 from medgan.workflows.places import new_folder, remove
 
 if TYPE_CHECKING:
@@ -81,9 +81,7 @@ def translate_scans(
         MedganError: an argument is wrong, the place cannot be written, or there is nothing to translate; or the only
             scan cannot be translated.
     """
-    from medgan.inference.model import load_model, require_task
     from medgan.inference.translate import contrasts
-    from medgan.training.numerics import choose_device
 
     reporter = reporter or Reporter()
     wanted = format_named(format)
@@ -94,8 +92,7 @@ def translate_scans(
             file=reference,
             hint="Leave --reference out, or translate one NIfTI file at a time.",
         )
-    loaded = load_model(resolve_model(model), choose_device(device))
-    require_task(loaded, "translation", "translate")
+    loaded = model_for("translation", model, device, "translate")
     contrasts(loaded, reverse)
     job = _Job(loaded, reverse, wanted, reference_files(reference) if reference is not None else ())
     targets = wanted.targets(scans, Path(out), len(inputs) == 1 and Path(inputs[0]).is_file())

@@ -29,6 +29,7 @@ from medgan.networks.layers import (
     volume_from_head,
 )
 from medgan.networks.resample import Resample
+from medgan.networks.stages import strides
 
 NORMALISATIONS = ("batch", "instance", "none", "spectral")
 # Standard deviation of untrained samples: a scan normalised to [-1, 1] has about that.
@@ -165,7 +166,7 @@ class DCGANDiscriminator(nn.Module):
         stem = convolution(8 if haar_head else 1, widths[0], 3, gain=ACTIVATION_GAIN)
         layers: list[nn.Module] = [_normalised(stem, widths[0], outer)]
         for (before, after), (wide, wider) in zip(itertools.pairwise(stages), itertools.pairwise(widths), strict=True):
-            stride = [2 if small < large else 1 for large, small in zip(before, after, strict=True)]
+            stride = strides(before, after)
             layer = convolution(wide, wider, 3, stride=stride, gain=ACTIVATION_GAIN, bias=not _centres(normalisation))
             layers.append(_normalised(layer, wider, normalisation))
         self.layers = nn.ModuleList(layers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from medgan.errors import MedganError
 from medgan.geometry import Shape, Spacing
 
@@ -9,11 +11,9 @@ from medgan.geometry import Shape, Spacing
 def stage_shapes(shape: Shape, spacing: Spacing, *, base_size: int = 4) -> tuple[Shape, ...]:
     """Spatial shapes from the coarsest stage to the full one.
 
-    Going down, an axis is halved (rounded up) as long as it keeps at least `base_size` voxels, and an axis whose
-    voxels are much
-    longer than the shortest waits until the others have caught up: anisotropic scans become isotropic before they
-        shrink along the
-    thick axis.
+    Going down, an axis is halved (rounded up) as long as it keeps at least `base_size` voxels, and an axis whose voxels
+    are much longer than the shortest waits until the others have caught up: anisotropic scans become isotropic before
+    they shrink along the thick axis.
 
     Args:
         shape: voxels along each axis.
@@ -41,3 +41,8 @@ def stage_shapes(shape: Shape, spacing: Spacing, *, base_size: int = 4) -> tuple
         shapes.append(tuple(-(-n // 2) if axis in chosen else n for axis, n in enumerate(sizes)))
         lengths = [2 * length if axis in chosen else length for axis, length in enumerate(lengths)]
     return tuple((x, y, z) for x, y, z in reversed(shapes))
+
+
+def strides(before: Sequence[int], after: Sequence[int]) -> list[int]:
+    """The stride along each axis of a convolution that leads from one stage to the next coarser one."""
+    return [2 if small < large else 1 for large, small in zip(before, after, strict=True)]

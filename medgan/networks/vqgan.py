@@ -29,6 +29,7 @@ from medgan.networks.layers import (
     volume_from_head,
 )
 from medgan.networks.resample import Resample
+from medgan.networks.stages import strides
 
 _START = 0.5
 """Standard deviation of untrained volumes; see `medgan.networks.dcgan`."""
@@ -101,7 +102,7 @@ class CodeAutoencoder(nn.Module):
         self.shrink, self.encoding = nn.ModuleList(), nn.ModuleList()
         upwards, widths = stages[::-1], list(channels)[::-1]
         for (before, after), (wide, wider) in zip(itertools.pairwise(upwards), itertools.pairwise(widths), strict=True):
-            stride = [2 if small < large else 1 for large, small in zip(before, after, strict=True)]
+            stride = strides(before, after)
             self.shrink.append(convolution(wide, wider, 3, stride=stride, gain=ACTIVATION_GAIN))
             self.encoding.append(_units(wider, blocks))
         self.to_codes = convolution(channels[0], code_channels, 1, gain=ACTIVATION_GAIN)

@@ -130,10 +130,8 @@ class AlphaGANObjective:
         reported = {"adversarial": loss, "real_logit": real.mean(), "generated_logit": generated.mean()}
         if penalty.due(moment):
             critic: Critic = judged if penalty.options.kind == "r1+r2" else discriminator
-            penalties = penalty.measured(critic, both, logits)
-            for value in penalties.values():
-                loss = loss + penalty.factor(moment) * value
-            reported |= penalty.reported(penalties, moment)
+            loss, penalties = penalty.added(loss, critic, both, logits, moment)
+            reported |= penalties
         return loss, reported
 
     def encoder_loss(self, volumes: Tensor, moment: Moment) -> tuple[Tensor, Reported]:

@@ -58,6 +58,23 @@ class GradientPenalty:
         half = 1.0 if self.options.kind in _UNIT_NORM else 0.5
         return half * self.options.interval * self._weight.at(moment.progress)
 
+    def added(
+        self, loss: Tensor, critic: Critic, both: Tensor, logits: Tensor, moment: Moment
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """A discriminator's loss with the penalties of a step at which they are due, and what `reported` says of them.
+
+        Args:
+            loss: without them.
+            critic: see `measured`.
+            both: see there.
+            logits: see there.
+            moment: where the training stands.
+        """
+        penalties = self.measured(critic, both, logits)
+        for penalty in penalties.values():
+            loss = loss + self.factor(moment) * penalty
+        return loss, self.reported(penalties, moment)
+
     def measured(self, critic: Critic, both: Tensor, logits: Tensor) -> dict[str, Tensor]:
         """The penalties of a batch, by name, without their factor.
 

@@ -167,10 +167,8 @@ class SynthesisObjective:
         if self._penalty.due(moment):
             judge = self._judged if self.recipe.synthesis.penalty.kind == "r1+r2" else self._logits
             critic: Critic = partial(judge, labels=labels)
-            penalties = self._penalty.measured(critic, both, logits)
-            for penalty in penalties.values():
-                loss = loss + self._penalty.factor(moment) * penalty
-            reported |= self._penalty.reported(penalties, moment)
+            loss, penalties = self._penalty.added(loss, critic, both, logits, moment)
+            reported |= penalties
         return loss, reported
 
     def _observed(self, control: AugmentationControl, real: Tensor, generated: Tensor) -> Reported:
