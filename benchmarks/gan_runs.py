@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from medgan.data.principal import PrincipalComponents
 from medgan.geometry import Shape, Spacing
 from medgan.label_distribution import LabelDistribution
 from medgan.recipe import SynthesisRecipe
@@ -91,19 +92,12 @@ def prepared(
     spacing: Spacing,
     device: torch.device,
     labels: LabelDistribution | None = None,
+    start: PrincipalComponents | None = None,
     supervisor: Supervisor | None = None,
 ) -> Trainer:
     """A trainer with fresh networks; its checkpoints go to `folder`."""
-    objective = synthesis_objective(recipe, shape=shape, spacing=spacing, device=device, labels=labels)
+    objective = synthesis_objective(recipe, shape=shape, spacing=spacing, device=device, labels=labels, start=start)
     return Trainer(objective, source, recipe.training, device=device, checkpoints=folder, supervisor=supervisor)
-
-
-def seconds_per_step(trainer: Trainer, steps: int) -> float:
-    """Mean time of the next `steps` steps of a fresh trainer, after two that warm it up; checkpoints apart."""
-    trainer.run(stop_after=WARM_UP)
-    trainer.run(stop_after=WARM_UP + steps)
-    speed = trainer.history["speed/images_per_second"][-1][1]
-    return trainer.images / trainer.step / speed
 
 
 class CostClock:
@@ -118,6 +112,14 @@ class CostClock:
     def seconds(self) -> float:
         """How many have passed."""
         return self._now() - self._start
+
+
+def seconds_per_step(trainer: Trainer, steps: int) -> float:
+    """Mean cost of the next `steps` steps of a fresh trainer, after two that warm it up."""
+    trainer.run(stop_after=WARM_UP)
+    clock = CostClock(trainer.device)
+    trainer.run(stop_after=WARM_UP + steps)
+    return clock.seconds() / steps
 
 
 def cost_of_step(trainer: Trainer, steps: int) -> float:

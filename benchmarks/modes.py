@@ -39,33 +39,68 @@ SAMPLES = 26 * MODES
 
 Volumes = NDArray[np.float32]
 
-# Fields that networks of every family have; rates are for minutes, not for the recipes' days.
+# Fields that networks of every family have; sizes and rates are for minutes, not for the recipes' days.
 COMMON = [
-    "network.latent_size=32",
-    "network.width=24",
-    "network.max_width=48",
+    "network.width=8",
+    "network.max_width=32",
     "synthesis.flip=false",
     "synthesis.ema_images={start: 0, end: 2000}",
-    "training.batch_size=32",
+    "training.batch_size=16",
     "training.watchdogs.samples=64",
     "tracking.enabled=false",
 ]
-SHORT = [
-    "synthesis.optimizer.learning_rate={start: 0.001, end: 0.0003}",
-    "synthesis.optimizer.discriminator_learning_rate={start: 0.001, end: 0.0003}",
+VECTORS = ["network.latent_size=32"]
+HAAR = ["network.haar_head=true"]
+# The discriminator sees how near the volumes of a batch are to each other.
+TOGETHER = ["network.minibatch_statistics=discrimination"]
+# As many directions as the modes differ in.
+COMPONENTS = ["network.principal_components=26"]
+RELATIVISTIC = [
+    "synthesis.loss=relativistic",
+    "synthesis.penalty={kind: r1+r2, form: exact, weight: auto, interval: 2}",
 ]
-DENSE = ["network.haar_head=false", "synthesis.penalty.weight={start: 2, end: 0.2}"]
+
+
+def rates(start: float, end: float) -> list[str]:
+    """Learning rates of both networks."""
+    schedule = f"{{start: {start}, end: {end}}}"
+    return [f"synthesis.optimizer.{field}={schedule}" for field in ("learning_rate", "discriminator_learning_rate")]
+
+
+GAME = [*VECTORS, *HAAR, *TOGETHER, *RELATIVISTIC, *rates(0.002, 0.0003)]
 CASES: dict[str, tuple[str, list[str]]] = {
-    "r3gan": ("synthesis/quickstart", DENSE),
-    "dcgan": ("synthesis/dcgan", SHORT),
-    "wgan_gp": ("synthesis/wgan_gp", SHORT),
-    "stylegan": ("synthesis/stylegan", SHORT),
-    "progressive": ("synthesis/progressive", SHORT),
-    "hagan": ("synthesis/hagan", [*SHORT, "network.base_size=2"]),
+    "r3gan": (
+        "synthesis/quickstart",
+        [*GAME, *COMPONENTS, "network.common_pattern=false", "network.discriminator=plain"],
+    ),
+    "dcgan": ("synthesis/dcgan", [*GAME, *COMPONENTS, "network.discriminator_normalisation=none"]),
+    "wgan_gp": (
+        "synthesis/wgan_gp",
+        [*VECTORS, *HAAR, *TOGETHER, *COMPONENTS, *rates(0.002, 0.0003), "synthesis.discriminator_steps=2"],
+    ),
+    "stylegan": ("synthesis/stylegan", [*GAME, "network.style_size=32", "network.mapping_layers=2"]),
+    "progressive": ("synthesis/progressive", GAME),
+    "hagan": (
+        "synthesis/hagan",
+        [*VECTORS, *TOGETHER, *RELATIVISTIC, *rates(0.002, 0.0003), "network.base_size=2"],
+    ),
+    "alpha_wgan": ("synthesis/alpha_wgan", [*VECTORS, *HAAR, *rates(0.001, 0.0003)]),
+    "vqgan": (
+        "synthesis/vqgan",
+        [
+            *("network.halvings=2", "network.width=8", "network.max_width=32", "network.codebook_size=64"),
+            *("network.blocks=1", "network.code_channels=8", "network.prior_width=64", "network.prior_layers=2"),
+            *("network.prior_heads=4", "synthesis.autoencoding.prior_learning_rate={start: 0.002, end: 0.0002}"),
+            *rates(0.001, 0.0003),
+        ],
+    ),
     "collapsing": (
         "synthesis/quickstart",
         [
-            "network.haar_head=false",
+            *VECTORS,
+            *HAAR,
+            "network.principal_components=0",
+            "network.discriminator=plain",
             "synthesis.loss=saturating",
             "synthesis.penalty.kind=none",
             "synthesis.optimizer.discriminator_learning_rate=0.002",
@@ -157,6 +192,7 @@ def scans(split: str) -> list[Volumes]:
 def trained(name: str, overrides: list[str], seconds: float, device: torch.device, looks: int = 20) -> dict[str, Any]:
     """Train one recipe at a cost of about `seconds` and classify its samples."""
     from medgan.networks.latents import latents
+    from medgan.training.linear_start import linear_start
     from medgan.training.supervision import Supervisor
     from medgan.workflows.watching import SampleLook
 
@@ -165,7 +201,9 @@ def trained(name: str, overrides: list[str], seconds: float, device: torch.devic
     supervisor = Supervisor(
         recipe.training, look=SampleLook(recipe, scans, device), tell=lambda notice, _: print(f"  {notice}")
     )
-    grid = {"shape": SHAPE, "spacing": (1.0, 1.0, 1.0), "device": device}
+    grid: dict[str, Any] = {"shape": SHAPE, "spacing": (1.0, 1.0, 1.0)}
+    start = linear_start(recipe, scans("train"), **grid)
+    grid |= {"device": device, "start": start}
     result = train_within(recipe, source, seconds, looks=looks, supervisor=supervisor, **grid)
     vectors = latents(1, range(SAMPLES), result.average.latent_size)  # type: ignore[arg-type]
     with torch.inference_mode():

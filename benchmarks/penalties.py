@@ -2,8 +2,9 @@
 
 Four variants of one recipe with R1 and R2: penalties exact (double backward) or by finite differences, networks on the
 volume's full grid or on its eight Haar sub-bands. Each is measured in a process of its own, on random volumes: the time
-of a step is the mean over --steps after two that warm up; memory is by how much the largest resident set grows from the
-finished networks on (on a GPU: the allocator's peak), so that Python and its libraries do not count.
+of a step (on a CPU: that cores worked) is the mean over --steps after two that warm up; memory is by how much the
+largest resident set grows from the finished networks on (on a GPU: the allocator's peak), so that Python and its
+libraries do not count.
 
 With --data every variant also trains on that cohort until it has cost --seconds (on a CPU: that cores worked),
 schedules included, and is evaluated like any training: KID of its samples against the training scans, with its 95 %
@@ -31,7 +32,12 @@ VARIANTS = {
     "differences, Haar head": ["synthesis.penalty.form=finite_difference", "network.haar_head=true"],
 }
 REFERENCE, LEANEST = "exact, full grid", "differences, Haar head"
-ALWAYS = ["synthesis.penalty.kind=r1+r2", "tracking.enabled=false"]
+ALWAYS = [
+    "network.discriminator=residual",
+    "synthesis.penalty.kind=r1+r2",
+    "synthesis.penalty.interval=1",
+    "tracking.enabled=false",
+]
 
 
 def settings(variant: str, overrides: list[str]) -> list[str]:

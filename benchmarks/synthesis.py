@@ -7,7 +7,8 @@ training scans, "held out" that of scans nobody trained on. "gain" is KID before
 "over r3gan" how many times farther above the floor a family ends than the default one does.
 
 The sizes are a CPU's: with --preset gpu every recipe keeps its own. MONAI's peer is its `Generator` and
-`Discriminator` under `GanTrainer` (gan_monai.py).
+`Discriminator` under `GanTrainer` (gan_monai.py). The linear model is what the default begins from, untrained: normal
+weights of the cohort's principal components. A GAN that does not beat it has learnt little.
 
 Run: python benchmarks/synthesis.py --data COHORT [--seconds 600] [--only r3gan MONAI] [--jobs 2] [--json FILE]
 """
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 Volumes = list[NDArray[np.float32]]
 
 SAMPLES = 128
-DEFAULT, PEER = "r3gan", "MONAI"
+DEFAULT, PEER, LINEAR = "r3gan", "MONAI", "linear model"
 ALWAYS = ["synthesis.ema_images={start: 0, end: 500}", "training.batch_size=8"]
 SMALL = ["network.width=24", "network.max_width=96", "network.latent_size=64"]
 HAAR = ["network.haar_head=true"]
@@ -44,7 +45,7 @@ def rates(start: float, end: float) -> list[str]:
 FAMILIES: dict[str, tuple[str, list[str]]] = {
     DEFAULT: (
         "synthesis/quickstart",
-        [*SMALL, "network.max_width=48", "synthesis.ema_images={start: 0, end: 200}"],
+        [*SMALL, "network.max_width=48", "synthesis.ema_images={start: 0, end: 1500}"],
     ),
     "dcgan": ("synthesis/dcgan", [*SMALL, *HAAR, *rates(0.0005, 0.0002)]),
     "wgan_gp": ("synthesis/wgan_gp", [*SMALL, *HAAR, *rates(0.001, 0.0003), "synthesis.discriminator_steps=3"]),
@@ -71,7 +72,8 @@ def trained(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
     torch.set_num_threads(options.threads)
     cohort = Cohort.load(options.data)
-    after, before, steps = (_peer if name == PEER else _family)(name, cohort, options)
+    make = {PEER: _peer, LINEAR: _linear}.get(name, _family)
+    after, before, steps = make(name, cohort, options)
     real = normalised_scans(cohort, cohort.split("train"))
     unseen = normalised_scans(cohort, held_out(cohort))
     return {"steps": steps, **figures(real, unseen, before, after)}
@@ -116,14 +118,34 @@ def _family(name: str, cohort: Any, options: argparse.Namespace) -> tuple[Volume
     from gan_runs import synthesis_recipe, train_within
 
     from medgan.training.synthesis import SynthesisObjective
+    from medgan.workflows.linear_start import cohort_start
     from medgan.workflows.train import CohortBatches
 
     recipe = synthesis_recipe(*overrides_of(name, options))
     device = torch.device(options.device)
     grid = {"shape": cohort.shape, "spacing": cohort.spacing, "device": device}
     before = _samples(SynthesisObjective(recipe, **grid).generator.eval(), device)
+    grid["start"] = cohort_start(recipe, cohort)
     result = train_within(recipe, CohortBatches(recipe, cohort), options.seconds, looks=5, **grid)
     return _samples(result.average, device), before, result.moment.step
+
+
+def _linear(name: str, cohort: Any, options: argparse.Namespace) -> tuple[Volumes, Volumes, int]:
+    from gan_runs import synthesis_recipe
+
+    from medgan.networks.principal import PrincipalGenerator
+    from medgan.training.synthesis import SynthesisObjective
+    from medgan.workflows.linear_start import cohort_start
+
+    recipe = synthesis_recipe(*overrides_of(DEFAULT, options))
+    grid: dict[str, Any] = {"shape": cohort.shape, "spacing": cohort.spacing, "device": torch.device("cpu")}
+    before = _samples(SynthesisObjective(recipe, **grid).generator.eval(), grid["device"])
+    generator = SynthesisObjective(recipe, start=cohort_start(recipe, cohort), **grid).generator
+    if not isinstance(generator, PrincipalGenerator):
+        raise SystemExit(f"{DEFAULT} begins from no linear model here: network.principal_components is 0")
+    with torch.no_grad():
+        generator.share.zero_()
+    return _samples(generator.eval(), grid["device"]), before, 0
 
 
 def _samples(network: torch.nn.Module, device: torch.device) -> Volumes:
@@ -190,7 +212,7 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--seconds", type=float, default=600.0, help="what each training may cost")
     line.add_argument("--preset", choices=("cpu", "gpu"), default="cpu", help="gpu: the recipes' own sizes")
     line.add_argument("--set", action="append", default=[], dest="overrides", help="override a field in all families")
-    line.add_argument("--only", nargs="+", choices=[*FAMILIES, PEER], help="families to train")
+    line.add_argument("--only", nargs="+", choices=[*FAMILIES, PEER, LINEAR], help="families to train")
     line.add_argument("--jobs", type=int, default=1, help="trainings side by side")
     line.add_argument("--threads", type=int, default=1, help="cores of each training")
     line.add_argument("--device", default="cpu")
@@ -206,7 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.family:
         print(json.dumps(trained(options.family, options)))
         return
-    names = options.only or [*FAMILIES, PEER]
+    names = options.only or [*FAMILIES, PEER, LINEAR]
     with ThreadPoolExecutor(options.jobs) as pool:
         found = pool.map(lambda name: finished(name, arguments, options.threads), names)
         rows = dict(zip(names, found, strict=True))

@@ -15,9 +15,11 @@ _HOMES = {
     "MedganError": "medgan.errors",
     "Volume": "medgan.volume",
     "control_scans": "medgan.workflows.control",
-    "evaluate_restoration_files": "medgan.workflows.evaluate",
+    "evaluate_restoration_files": "medgan.workflows.evaluate_restoration",
     "evaluate_synthesis_files": "medgan.workflows.evaluate",
+    "evaluate_usefulness": "medgan.workflows.usefulness",
     "explore_model": "medgan.workflows.explore",
+    "export_model": "medgan.workflows.release",
     "generate_from_masks": "medgan.workflows.generate_from_masks",
     "generate_scans": "medgan.workflows.generate",
     "load_recipe": "medgan.recipe_files",
@@ -38,15 +40,18 @@ if TYPE_CHECKING:
     from medgan.recipe_files import load_recipe
     from medgan.volume import Volume
     from medgan.workflows.control import control_scans
-    from medgan.workflows.evaluate import evaluate_restoration_files, evaluate_synthesis_files
+    from medgan.workflows.evaluate import evaluate_synthesis_files
+    from medgan.workflows.evaluate_restoration import evaluate_restoration_files
     from medgan.workflows.explore import explore_model
     from medgan.workflows.generate import generate_scans
     from medgan.workflows.generate_from_masks import generate_from_masks
     from medgan.workflows.node import run_node
     from medgan.workflows.project import project_scan
     from medgan.workflows.quickstart import quickstart
+    from medgan.workflows.release import export_model
     from medgan.workflows.train import train
     from medgan.workflows.upscale import upscale_scans
+    from medgan.workflows.usefulness import evaluate_usefulness
 
 __all__ = [
     "MedganError",
@@ -55,7 +60,9 @@ __all__ = [
     "control_scans",
     "evaluate_restoration_files",
     "evaluate_synthesis_files",
+    "evaluate_usefulness",
     "explore_model",
+    "export_model",
     "generate_from_masks",
     "generate_scans",
     "load_recipe",

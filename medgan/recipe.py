@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from medgan.recipe_encoding import EncodingNetwork, EncodingOptions, EncodingRecipe
 from medgan.recipe_mask_to_scan import MaskToScanNetwork, MaskToScanOptions, MaskToScanRecipe
 from medgan.recipe_options import (
     PenaltyOptions,
@@ -50,6 +51,9 @@ __all__ = [
     "AdversarialStage",
     "AnyRecipe",
     "AugmentationOptions",
+    "EncodingNetwork",
+    "EncodingOptions",
+    "EncodingRecipe",
     "LabelOptions",
     "LecamOptions",
     "MaskToScanNetwork",
@@ -78,4 +82,4 @@ __all__ = [
     "WatchdogOptions",
 ]
 
-AnyRecipe: TypeAlias = SynthesisRecipe | SuperResolutionRecipe | TranslationRecipe | MaskToScanRecipe
+AnyRecipe: TypeAlias = SynthesisRecipe | SuperResolutionRecipe | TranslationRecipe | MaskToScanRecipe | EncodingRecipe

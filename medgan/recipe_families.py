@@ -11,8 +11,11 @@ ENTRY_POINTS = "medgan.networks"
 _PYRAMID = frozenset({"kind", "latent_size", "width", "max_width", "base_size", "haar_head"})
 
 FAMILY_FIELDS: Mapping[str, frozenset[str]] = {
-    "r3gan": _PYRAMID | {"blocks", "group_width", "expansion", "common_pattern", "minibatch_statistics"},
-    "dcgan": _PYRAMID | {"normalisation", "discriminator_normalisation", "minibatch_statistics"},
+    "r3gan": _PYRAMID
+    | {"blocks", "group_width", "expansion", "common_pattern", "discriminator"}
+    | {"principal_components", "minibatch_statistics"},
+    "dcgan": _PYRAMID
+    | {"principal_components", "normalisation", "discriminator_normalisation", "minibatch_statistics"},
     "stylegan": _PYRAMID | {"style_size", "mapping_layers", "noise", "style_mixing", "minibatch_statistics"},
     "progressive": _PYRAMID | {"fading", "stabilising", "minibatch_statistics"},
     "hagan": (_PYRAMID - {"haar_head"}) | {"sub_volume", "minibatch_statistics"},

@@ -15,13 +15,21 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from medgan.errors import MedganError, nearest
 from medgan.files import write_text
-from medgan.recipe import AnyRecipe, MaskToScanRecipe, SuperResolutionRecipe, SynthesisRecipe, TranslationRecipe
+from medgan.recipe import (
+    AnyRecipe,
+    EncodingRecipe,
+    MaskToScanRecipe,
+    SuperResolutionRecipe,
+    SynthesisRecipe,
+    TranslationRecipe,
+)
 
 _TASKS: dict[str, type[BaseModel]] = {
     "synthesis": SynthesisRecipe,
     "super_resolution": SuperResolutionRecipe,
     "translation": TranslationRecipe,
     "mask_to_scan": MaskToScanRecipe,
+    "encoding": EncodingRecipe,
 }
 _Recipe = Annotated[AnyRecipe, Field(discriminator="task")]
 

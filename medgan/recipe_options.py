@@ -42,12 +42,14 @@ class Schedule(Options):
 
 
 class WatchdogOptions(Options):
-    """What looks out for a synthesis training that goes wrong."""
+    """What looks out for a training that goes wrong."""
 
     mode: Literal["warn", "stop", "off"] = "warn"
     """warn: say so, in the run's record, report and tags too; stop: end the training as well; off: do not look."""
     samples: int = Field(16, ge=4)
-    """Samples drawn at each checkpoint to look for collapsed modes and memorised scans."""
+    """Samples drawn at each checkpoint to look for collapsed modes and memorised scans; at most 8 patches or label maps
+    where scans are made from others.
+    """
 
     @field_validator("mode", mode="before")
     @classmethod
@@ -57,18 +59,25 @@ class WatchdogOptions(Options):
 
 
 class StopOptions(Options):
-    """When a synthesis training ends before its last image."""
+    """When a training ends before its last image."""
 
-    metric: Literal["kid"] = "kid"
-    """What is evaluated at each checkpoint, as in the evaluation after training; lower is better."""
+    metric: Literal["kid", "error"] = "kid"
+    """What is evaluated at each checkpoint, lower is better. kid: of synthesis, as in the evaluation after training;
+    error: of pix2pix, mean absolute difference to the paired scans, in normalised intensity.
+    """
     below: float | None = None
     """The training ends when the metric falls below this."""
     patience: int | None = Field(None, ge=1)
     """The training ends after this many evaluations in a row without a new best one."""
-    scans: Literal["train", "validation"] = "train"
-    """The real scans that samples are held against."""
+    scans: Literal["train", "validation"] | None = None
+    """The real scans that it is held against; when empty, train for kid and validation for error."""
     samples: int = Field(64, ge=4)
-    """Samples drawn for each evaluation."""
+    """Samples drawn, or patches translated, for each evaluation."""
+
+    @property
+    def split(self) -> str:
+        """The split of these scans."""
+        return self.scans or ("train" if self.metric == "kid" else "validation")
 
 
 class TrainingOptions(Options):

@@ -14,8 +14,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from medgan.errors import MedganError, nearest
+from medgan.geometry import Shape
 from medgan.recipe_families import fields_of
+from medgan.recipe_mask_to_scan import MaskToScanRecipe
+from medgan.recipe_super_resolution import SuperResolutionRecipe
 from medgan.recipe_synthesis import SynthesisRecipe
+from medgan.recipe_translation import TranslationRecipe
+
+FittableRecipe = SynthesisRecipe | TranslationRecipe | MaskToScanRecipe | SuperResolutionRecipe
+"""Recipes that presets know how to make smaller."""
 
 PRESETS: Mapping[str, int] = {f"{size}g": size for size in (6, 8, 11, 12, 16, 24, 32, 40, 48, 80)}
 """Names of presets to GiB of GPU memory."""
@@ -23,6 +30,18 @@ ASSIGNMENT = "preset"
 
 # A batch of fewer volumes makes statistics of two; below that there are none.
 _GOOD_BATCH, _LEAST_BATCH = 4, 2
+# Smaller patches show too little of a scan. Sides stay multiples of what networks halve and fold.
+_LEAST_PATCH, _PATCH_STEP = 16, 8
+
+# Where the recipes of each task have their penalty.
+_PENALTIES: Mapping[str, str] = {
+    "synthesis": "synthesis.penalty",
+    "translation": "translation.penalty",
+    "mask_to_scan": "mask_to_scan.penalty",
+    "super_resolution": "super_resolution.adversarial.penalty",
+}
+PATCHES: Mapping[str, str] = {"translation": "translation.patch", "super_resolution": "super_resolution.patch"}
+"""Tasks that train on patches, and the field of their size."""
 
 Values = dict[str, Any]
 
@@ -40,10 +59,10 @@ class Saving:
 
     fields: tuple[str, ...]
     says: str
-    choices: Callable[[SynthesisRecipe], list[Values]]
+    choices: Callable[[FittableRecipe], list[Values]]
 
 
-def _parts(recipe: SynthesisRecipe) -> list[Values]:
+def _parts(recipe: FittableRecipe) -> list[Values]:
     options, parts, found = recipe.training, recipe.training.accumulation, []
     while parts < options.batch_size:
         parts = min(2 * parts, options.batch_size)
@@ -52,23 +71,39 @@ def _parts(recipe: SynthesisRecipe) -> list[Values]:
     return [values for values in found if changed_recipe(recipe, values) is not None]
 
 
-def _recompute(recipe: SynthesisRecipe) -> list[Values]:
+def _recompute(recipe: FittableRecipe) -> list[Values]:
     return [] if recipe.training.recompute else [{"training.recompute": True}]
 
 
-def _finite_difference(recipe: SynthesisRecipe) -> list[Values]:
-    penalty = recipe.synthesis.penalty
+def _finite_difference(recipe: FittableRecipe) -> list[Values]:
+    name = _PENALTIES[recipe.task]
+    penalty = _value(recipe, name)
     able = penalty.kind in ("r1", "r2", "r1+r2") and penalty.form == "exact"
-    return [{"synthesis.penalty.form": "finite_difference"}] if able else []
+    return [{f"{name}.form": "finite_difference"}] if able else []
 
 
-def _haar_head(recipe: SynthesisRecipe) -> list[Values]:
-    able = "haar_head" in fields_of(recipe.network.kind) and not recipe.network.haar_head
-    return [{"network.haar_head": True}] if able else []
+def _haar_head(recipe: FittableRecipe) -> list[Values]:
+    if isinstance(recipe, SuperResolutionRecipe):
+        return []
+    known = not isinstance(recipe, SynthesisRecipe) or "haar_head" in fields_of(recipe.network.kind)
+    return [{"network.haar_head": True}] if known and not recipe.network.haar_head else []
 
 
-def _batches_down_to(least: int) -> Callable[[SynthesisRecipe], list[Values]]:
-    def choices(recipe: SynthesisRecipe) -> list[Values]:
+def _smaller_patches(recipe: FittableRecipe) -> list[Values]:
+    name = PATCHES.get(recipe.task)
+    if name is None:
+        return []
+    now: Shape = _value(recipe, name)
+    found: list[Values] = []
+    for share in (0.75, 0.5):
+        sides = [max(min(_LEAST_PATCH, side), _PATCH_STEP * int(share * side / _PATCH_STEP)) for side in now]
+        if sides != list(now) and {name: sides} not in found:
+            found.append({name: sides})
+    return found
+
+
+def _batches_down_to(least: int) -> Callable[[FittableRecipe], list[Values]]:
+    def choices(recipe: FittableRecipe) -> list[Values]:
         options, found, size = recipe.training, [], recipe.training.batch_size // 2
         while size >= least:
             parts = min(options.accumulation, size)
@@ -89,11 +124,12 @@ SAVINGS: tuple[Saving, ...] = (
         _recompute,
     ),
     Saving(
-        ("synthesis.penalty.form",),
+        tuple(f"{name}.form" for name in _PENALTIES.values()),
         "the penalty is estimated from a small disturbance, without double backward",
         _finite_difference,
     ),
     Saving(("training.batch_size",), _SMALLER, _batches_down_to(_GOOD_BATCH)),
+    Saving(tuple(PATCHES.values()), "smaller patches, which show less of a scan at once", _smaller_patches),
     Saving(("network.haar_head",), "the networks work on sub-bands at half the resolution: other networks", _haar_head),
     Saving(("training.batch_size",), _SMALLER, _batches_down_to(_LEAST_BATCH)),
 )
@@ -132,7 +168,15 @@ def _nearest(name: str) -> str:
     return f"Did you mean '{max(fitting, key=PRESETS.__getitem__)}'? Presets are {', '.join(PRESETS)}."
 
 
-def changed_recipe(recipe: SynthesisRecipe, values: Mapping[str, Any]) -> SynthesisRecipe | None:
+def _value(recipe: FittableRecipe, name: str) -> Any:
+    """The value of a dotted field."""
+    place: Any = recipe
+    for part in name.split("."):
+        place = getattr(place, part)
+    return place
+
+
+def changed_recipe(recipe: FittableRecipe, values: Mapping[str, Any]) -> FittableRecipe | None:
     """The recipe with other values of dotted fields; None if these do not go together."""
     content = recipe.model_dump()
     for name, value in values.items():
@@ -142,6 +186,6 @@ def changed_recipe(recipe: SynthesisRecipe, values: Mapping[str, Any]) -> Synthe
             place = place[group]
         place[leaf] = value
     try:
-        return SynthesisRecipe.model_validate(content)
+        return type(recipe).model_validate(content)
     except ValidationError:
         return None

@@ -44,6 +44,16 @@ class SynthesisNetwork(Options):
     """Of r3gan: whether untrained samples are variations of one pattern, as scans of one anatomy are; say false for a
     cohort of several kinds of scan.
     """
+    discriminator: Literal["residual", "plain"] = "residual"
+    """Of r3gan: residual blocks as published, or the plain strided convolutions of dcgan, a fifth of the cost and
+    quicker to learn in a training of minutes.
+    """
+    principal_components: int = Field(0, ge=0)
+    """Of r3gan and dcgan: how many principal components of the training scans, with random weights, the generator's
+    work is added to; training then begins with blurred but different scans instead of noise. No more are taken than
+    latent_size, and than a quarter of the scans, mirror images counted if synthesis.flip is on. 0: none, the classic
+    start.
+    """
     base_size: int = Field(4, ge=2)
     """Fewest voxels along an axis of the coarsest stage."""
     haar_head: bool = False

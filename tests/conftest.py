@@ -31,6 +31,14 @@ def test_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def _phantom(index: int) -> Volume:
     """A head-like ellipsoid with two dark ventricles, different for each index; 18 x 22 x 17 voxels of 8 mm."""
     rng = np.random.default_rng(index)

@@ -28,7 +28,7 @@ def test_every_model_has_a_card_and_is_small(name: str) -> None:
     card = (folder / "README.md").read_text(encoding="utf-8")
     for part in ("What it was trained on", "Licence", "medgan train", "Figures", "Limits", "Not for diagnosis"):
         assert part in card
-    assert load_model(folder).config["task"] in ("super_resolution", "synthesis")
+    assert load_model(folder).config["task"] in ("super_resolution", "synthesis", "encoding")
 
 
 def template() -> Volume:

@@ -25,7 +25,8 @@ FLOORS = (
         "recipe_super_resolution",
         "recipe_translation",
     }
-    | {"recipe_autoencoding", "recipe_families", "recipe_files", "recipe_mask_to_scan", "recipe_presets"},
+    | {"recipe_autoencoding", "recipe_encoding", "recipe_families", "recipe_files", "recipe_mask_to_scan"}
+    | {"recipe_presets"},
     {"networks", "adversarial", "data", "acquisition"},
     {"training", "inference", "evaluation", "report", "tracking", "node", "plugins"},
     {"workflows"},
@@ -117,7 +118,10 @@ def test_every_package_is_listed_for_installation() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["train"], ["generate"], ["explore"], ["project"], ["upscale"], ["translate"], ["evaluate", "synthesis"]],
+    [
+        *([], ["train"], ["generate"], ["explore"], ["project"], ["upscale"], ["translate"]),
+        *(["evaluate", "synthesis"], ["evaluate", "usefulness"]),
+    ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     script = (

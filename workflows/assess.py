@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from medgan.data.cohort import Cohort, ScanRecord
+    from medgan.inference.model import Model
     from medgan.volume import Volume
 
 # More held-out scans sharpen the mean little and cost a full upscaling each.
@@ -84,6 +85,7 @@ def assess_restoration(
     import numpy as np
 
     from medgan.evaluation.restoration import evaluate_restoration
+    from medgan.evaluation.verdicts import restoration_verdicts
     from medgan.inference.model import load_model
     from medgan.inference.upscale import upscale
     from medgan.resampling import interpolated
@@ -124,6 +126,7 @@ def assess_restoration(
         "psnr_gain_db": gain,
         "physics_gain_db": means["physics"]["psnr_db"] - means["cubic"]["psnr_db"],
     }
+    figures["verdicts"] = [verdict.to_dict() for verdict in restoration_verdicts(figures)]
     metrics = {f"evaluation/{name}/{key}": value for name, values in means.items() for key, value in values.items()}
     return Assessment(figures, metrics | {"evaluation/psnr_gain_db": gain}, "evaluation/psnr_gain_db", shown)
 
@@ -143,17 +146,19 @@ def normalised_scans(cohort: Cohort, records: tuple[ScanRecord, ...]) -> list[np
 def assess_synthesis(model_folder: Path, recipe: SynthesisRecipe, cohort: Cohort, device: torch.device) -> Assessment:
     """KID, diversity and nearest training neighbours of samples, beside those of an untrained generator."""
     from medgan.evaluation.synthesis import evaluate_synthesis
+    from medgan.evaluation.verdicts import verdicts
     from medgan.inference.generate import generate
     from medgan.inference.model import load_model
+    from medgan.workflows.closest_blocks import close_pairs
 
     model = load_model(model_folder, device)
     count, seed = recipe.synthesis.evaluation_samples, recipe.training.seed
     scale = model.config["normalisation"]
-    volumes = list(generate(model, count, seed=seed))
+    volumes = list(generate(model, count, seed=seed, allow_memorised=True))
     samples = [(volume.data[0] - scale["low"]) / (scale["high"] - scale["low"]) for volume in volumes]
     real = normalised_scans(cohort, cohort.split("train"))
     unseen = normalised_scans(cohort, held_out(cohort))
-    trained = evaluate_synthesis(real, samples, holdout=unseen, seed=seed).to_dict()
+    trained = evaluate_synthesis(real, samples, holdout=unseen, spacing=cohort.spacing, seed=seed).to_dict()
     untrained = kid_to(real, _untrained_samples(recipe, cohort, device, count), seed)
     kid, kid_untrained = trained["kid"]["value"], untrained["value"]
     # The unbiased estimate may fall to zero and below when the sets cannot be told apart; the interval's upper end
@@ -164,10 +169,21 @@ def assess_synthesis(model_folder: Path, recipe: SynthesisRecipe, cohort: Cohort
         **trained,
         "kid_untrained": untrained,
         "kid_ratio_to_untrained": ratio,
+        "verdicts": [verdict.to_dict() for verdict in verdicts(trained) if verdict.topic != "anatomy"],
     }
     metrics = {"evaluation/kid": kid, "evaluation/kid_untrained": kid_untrained, "evaluation/kid_ratio": ratio}
-    originals = [cohort.volume(record) for record in cohort.split("train")[:8]]
-    return Assessment(figures, metrics, "evaluation/kid", {"synthetic": volumes[:8], "real": originals})
+    linear = _linear_samples(model, count, seed)
+    if linear:
+        figures["kid_linear"] = kid_to(real, linear, seed)
+        metrics["evaluation/kid_linear"] = figures["kid_linear"]["value"]
+    training, closest = cohort.split("train"), close_pairs(figures)
+    shown = {
+        "synthetic": volumes[:8],
+        "real": [cohort.volume(record) for record in training[:8]],
+        "closest_synthetic": [volumes[pair.sample] for pair in closest],
+        "closest_real": [cohort.volume(training[pair.training]) for pair in closest],
+    }
+    return Assessment(figures, metrics, "evaluation/kid", shown)
 
 
 def kid_to(real: list[np.ndarray], samples: list[np.ndarray], seed: int) -> dict[str, Any]:
@@ -181,6 +197,24 @@ def kid_to(real: list[np.ndarray], samples: list[np.ndarray], seed: int) -> dict
     raw = encoder.extract(real)
     standardisation = Standardisation.fitted(raw)
     return asdict(kid(standardisation.applied(raw), standardisation.applied(encoder.extract(samples)), seed=seed))
+
+
+def _linear_samples(model: Model, count: int, seed: int) -> list[np.ndarray]:
+    """Samples of the linear model alone that a generator is built around, of the same latent vectors; none of other
+    generators. What training added must show in a smaller distance than theirs.
+    """
+    import torch
+
+    from medgan.networks.latents import latents
+    from medgan.networks.principal import PrincipalGenerator
+
+    network = model.network()
+    if not isinstance(network, PrincipalGenerator):
+        return []
+    vectors = latents(seed, range(count), network.latent_size)
+    with torch.inference_mode():
+        volumes = [network.linear(vector[None].to(model.device))[0, 0].float().cpu().numpy() for vector in vectors]
+    return [(volume + 1) / 2 for volume in volumes]
 
 
 def _untrained_samples(recipe: SynthesisRecipe, cohort: Cohort, device: torch.device, count: int) -> list[np.ndarray]:

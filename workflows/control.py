@@ -16,9 +16,9 @@ from medgan.errors import MedganError
 from medgan.reporter import Reporter
 from medgan.workflows.formats import NIFTI
 from medgan.workflows.generate import Output, write_samples
-from medgan.workflows.models import model_for
 from medgan.workflows.overview import Overview
 from medgan.workflows.points import End, Sampling, end_named, load_directions, require_smooth, sample_end
+from medgan.workflows.release import released_model
 
 if TYPE_CHECKING:
     from medgan.inference.points import Point
@@ -96,6 +96,7 @@ def control_scans(
     device: str = "auto",
     format: str = NIFTI,
     contrast: str | None = None,
+    allow_memorised: bool = False,
     reporter: Reporter | None = None,
 ) -> list[Path]:
     """Write the scans that are asked for, `samples.json`, and a page `overview.html` that shows them side by side.
@@ -112,6 +113,7 @@ def control_scans(
         format: see `medgan.workflows.generate.generate_scans`; ends that were projected from a real scan are written
             as NIfTI alone, because the others would declare that they show nobody.
         contrast: for BIDS.
+        allow_memorised: draw from a model that copies training scans all the same.
         reporter: where progress goes.
 
     Raises:
@@ -122,7 +124,8 @@ def control_scans(
 
     _require_one_way(control, count)
     output = Output.checked(out, format, contrast, truncation)
-    loaded = model_for("synthesis", model, device, "generate")
+    reporter = reporter or Reporter()
+    loaded = released_model(model, device, "generate", allow_memorised=allow_memorised, reporter=reporter)
     network = loaded.network()
     require_smooth(network, loaded)
     sampling = Sampling(loaded, network, seed, truncation, labels)
@@ -143,9 +146,7 @@ def control_scans(
     overview = Overview(plan.title, text, [one.shown for one in plan.scans])
     also = {**plan.also, **({"notice": _PROJECTED_NOTICE} if projected else {})}
     volumes = overview.watched(_drawn(sampling, plan))
-    return write_samples(
-        volumes, len(plan.scans), output, loaded, reporter or Reporter(), also=also, finish=overview.write
-    )
+    return write_samples(volumes, len(plan.scans), output, loaded, reporter, also=also, finish=overview.write)
 
 
 def _require_one_way(control: Control, count: int | None) -> None:

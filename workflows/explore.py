@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from medgan.errors import MedganError
 from medgan.reporter import Reporter
-from medgan.workflows.models import model_for
 from medgan.workflows.places import writable_file
 from medgan.workflows.points import Sampling, require_smooth, write_directions
+from medgan.workflows.release import released_model
 
 if TYPE_CHECKING:
     from medgan.inference.directions import Directions
@@ -35,6 +35,7 @@ def explore_model(
     reach: float = 3.0,
     seed: int = 0,
     device: str = "auto",
+    allow_memorised: bool = False,
     reporter: Reporter | None = None,
 ) -> Path:
     """Find the directions along which samples change most, and write a page that shows them.
@@ -47,6 +48,7 @@ def explore_model(
         reach: how far to both sides, in standard deviations of samples.
         seed: of the samples at which changes are measured; its sample 0 is shown.
         device: "auto", "cpu", "cuda", ...
+        allow_memorised: show samples of a model that copies training scans all the same.
         reporter: where progress goes.
 
     Returns:
@@ -70,7 +72,7 @@ def explore_model(
         raise MedganError(
             f"--reach is {reach:g}; it must be above 0 and at most {_FARTHEST:g} standard deviations", hint="Use 3."
         )
-    loaded = model_for("synthesis", model, device, "explore")
+    loaded = released_model(model, device, "explore", allow_memorised=allow_memorised, reporter=reporter)
     network = loaded.network()
     require_smooth(network, loaded)
     found = find_directions(

@@ -27,6 +27,7 @@ def export_trained(
     run_id: str | None,
 ) -> None:
     """Write the run's `model/`: weights, and a configuration that holds all that inference needs."""
+    from medgan.data.kinship import training_hashes
     from medgan.files import read_json
     from medgan.networks.saved import save_model
 
@@ -44,6 +45,7 @@ def export_trained(
             "ended": result.ended,
             "scans": len(cohort.split("train")),
             "manifest_sha256": cohort.manifest_sha256,
+            "trained_on": training_hashes(cohort),
             "start_from_sha256": read_json(folder.record).get("start_from_sha256"),
             "run_id": run_id,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

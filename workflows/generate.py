@@ -19,8 +19,9 @@ from medgan.workflows.bids import (
     write_synthetic_participants,
 )
 from medgan.workflows.formats import DICOM, NIFTI
-from medgan.workflows.models import model_for
 from medgan.workflows.places import new_folder
+from medgan.workflows.release import released_model
+from medgan.workflows.sample_audit import SampleAudit
 
 if TYPE_CHECKING:
     from medgan.inference.model import Model
@@ -42,6 +43,8 @@ def generate_scans(
     device: str = "auto",
     format: str = NIFTI,
     contrast: str | None = None,
+    audit: str | Path | None = None,
+    allow_memorised: bool = False,
     reporter: Reporter | None = None,
 ) -> list[Path]:
     """Write `count` synthetic scans and `samples.json`, which says of each that and how it was made.
@@ -57,17 +60,25 @@ def generate_scans(
         format: "nifti", a file for each scan, "dicom", a folder for each, which is a patient of its own, or "bids", a
             derivative dataset.
         contrast: for BIDS, the suffix such as "T1w": what the model was trained on.
+        audit: folder of the cohort that the model was trained on: samples that copy one of its scans are left out, and
+            the next ones drawn instead.
+        allow_memorised: draw from a model that its audit found to copy training scans all the same.
         reporter: where progress goes.
 
     Raises:
-        MedganError: the model or a number is wrong, or `out` exists and is not empty.
+        MedganError: the model or a number is wrong, the model's audit refuses it, or `out` exists and is not empty.
     """
     from medgan.inference.generate import generate
 
+    reporter = reporter or Reporter()
     output = Output.checked(out, format, contrast, truncation)
-    loaded = model_for("synthesis", model, device, "generate")
-    volumes = generate(loaded, count, seed=seed, truncation=truncation, labels=labels)
-    return write_samples(volumes, count, output, loaded, reporter or Reporter())
+    loaded = released_model(model, device, "generate", allow_memorised=allow_memorised, reporter=reporter)
+    options: dict[str, Any] = {"seed": seed, "truncation": truncation, "labels": labels, "allow_memorised": True}
+    if audit is None:
+        return write_samples(generate(loaded, count, **options), count, output, loaded, reporter)
+    checked = SampleAudit(loaded, audit, reporter)
+    passed = checked.passed(generate(loaded, checked.to_draw(count), **options), count)
+    return write_samples(passed, count, output, loaded, reporter, also={"audit": checked.record})
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,7 @@ def write_samples(
         The files, or for DICOM the folders.
     """
     from medgan import __version__
+    from medgan.data.lineage import trained_on_of
     from medgan.files import atomic_path, write_json
 
     suffix, write = _WRITERS[output.format]
@@ -145,7 +157,7 @@ def write_samples(
         for volume, name in zip(volumes, names, strict=True):
             _write(write, volume, temporary / name, output.folder)
             about = volume.metadata
-            made = {key: about[key] for key in ("labels", "made") if key in about}
+            made = {key: about[key] for key in ("labels", "made") if key in about} | _identity(volume, output.format)
             records.append({"file": name, "synthetic": True, "seed": about["seed"], "index": about["index"], **made})
             reporter.progress("generate", len(records), count)
         content = {
@@ -154,6 +166,7 @@ def write_samples(
             "medgan_version": __version__,
             "model_sha256": model.sha256,
             "truncation": output.truncation,
+            "trained_on": trained_on_of(model.config),
             **also,
             "samples": records,
         }
@@ -163,6 +176,15 @@ def write_samples(
         if finish is not None:
             finish(temporary)
     return [output.folder / name for name in names]
+
+
+def _identity(volume: Volume, format: str) -> dict[str, Any]:
+    """By what a scan is known wherever it goes; DICOM rounds voxels, so that its scans are known by their folders."""
+    from medgan.data.lineage import voxels_sha256
+
+    known = {} if format == DICOM else {"voxels_sha256": voxels_sha256(volume)}
+    # What comes close to a real scan descends from it, and nothing says which one that is.
+    return known | ({"parents": None} if volume.metadata.get("projected") else {})
 
 
 def _write(write: Callable[[Volume, Path], object], volume: Volume, path: Path, out: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from medgan.workflows.models import model_for
 from medgan.workflows.places import new_folder
 
 if TYPE_CHECKING:
+    from medgan.data.lineage import Origins
     from medgan.inference.model import Model
     from medgan.io import Scan
     from medgan.volume import Volume
@@ -48,6 +50,7 @@ def generate_from_masks(
     out: str | Path,
     *,
     seed: int = 0,
+    warp: float = 0.0,
     device: str = "auto",
     format: str = NIFTI,
     reporter: Reporter | None = None,
@@ -56,15 +59,18 @@ def generate_from_masks(
 
     The folder holds `images/` and `labels/` with files of equal names, `images/participants.tsv`, by which
     `medgan prepare OUT/images --masks OUT/labels` keeps what was made from one label map in one split, and
-    `samples.json`, which says of each scan how it was made and from which parent (by the SHA-256 of its file; names
-    and paths of label maps are not told).
+    `samples.json`, which says of each scan how it was made and from which parent (by the SHA-256 of its file and of its
+    voxels; names and paths of label maps are not told), and what the model had learned from.
 
     Args:
         model: as `medgan.workflows.models.resolve_model` takes it, trained for label maps to scans.
         masks: label maps, or folders of them.
         count: how many scans for each.
         out: a folder; it appears whole or not at all.
-        seed: of the latent vectors; sample i of a label map is a function of (model, seed, i, label map) alone.
+        seed: of the latent vectors and warps; sample i of a label map is a function of (model, seed, i, warp, label
+            map) alone.
+        warp: each sample shows the label map deformed by a smooth random flow of this size, mm (root mean square);
+            0 leaves it as it is.
         device: "auto", "cpu", "cuda", ...
         format: "nifti".
         reporter: where progress goes.
@@ -74,6 +80,7 @@ def generate_from_masks(
             used.
     """
     from medgan import __version__
+    from medgan.data.lineage import Origins, trained_on_of
     from medgan.files import atomic_path, write_json, write_text
 
     reporter = reporter or Reporter()
@@ -83,9 +90,13 @@ def generate_from_masks(
         )
     if count < 1:
         raise MedganError(f"{count} scans for each label map are none; ask for at least 1")
+    if not (math.isfinite(warp) and warp >= 0):
+        raise MedganError(f"a warp is a size in mm from 0, this is {warp:g}", hint="1 to 3 suits small structures.")
     folder = new_folder(out)
     scans, damaged = search([masks] if isinstance(masks, str | Path) else masks)
     loaded = model_for("mask_to_scan", model, device, "generate --masks")
+    origins = Origins.near(scan.path.absolute() for scan in scans)
+    drawing = _Drawing(loaded, origins, count, seed, warp)
     records: list[dict[str, Any]] = []
     failures = list(damaged)
     with atomic_path(folder) as temporary:
@@ -93,7 +104,7 @@ def generate_from_masks(
             (temporary / part).mkdir(parents=True)
         for number, scan in enumerate(scans):
             try:
-                records += _written_pairs(temporary, folder, scan, loaded, count, seed, number * count)
+                records += _written_pairs(temporary, folder, scan, drawing, number * count)
             except MedganError as error:
                 if len(scans) == 1:
                     raise blamed(error, scan.path) from error
@@ -111,6 +122,8 @@ def generate_from_masks(
             "notice": _NOTICE,
             "medgan_version": __version__,
             "model_sha256": loaded.sha256,
+            "trained_on": trained_on_of(loaded.config),
+            "warp_mm": warp,
             "samples": [{key: value for key, value in one.items() if key != "parent"} for one in records],
         }
         write_json(temporary / "samples.json", about)
@@ -121,31 +134,65 @@ def generate_from_masks(
     )
 
 
-def _written_pairs(
-    temporary: Path, folder: Path, scan: Scan, model: Model, count: int, seed: int, first: int
-) -> list[dict[str, Any]]:
-    """Write the scans of one label map, each with a copy of it, and say how they were made.
+@dataclass(frozen=True)
+class _Drawing:
+    """What is drawn for every label map.
+
+    Args:
+        model: loaded.
+        origins: of label maps that were made from others.
+        count: how many scans.
+        seed: of the latent vectors and warps.
+        warp: size of the warps, mm.
+    """
+
+    model: Model
+    origins: Origins
+    count: int
+    seed: int
+    warp: float
+
+    def pairs(self, mask: Volume, digest: str) -> Iterator[tuple[Volume, Volume]]:
+        """Scans and the label maps that they show; `digest` is the hash of the given label map's voxels."""
+        from medgan.data.mask_warps import warped_mask
+        from medgan.inference.mask_to_scan import scans_for_mask
+
+        if not self.warp:
+            copied = _copied(mask)
+            for volume in scans_for_mask(self.model, mask, self.count, seed=self.seed):
+                yield volume, copied
+            return
+        for index in range(self.count):
+            shown = warped_mask(mask, self.warp, [self.seed, index, int(digest[:16], 16)])
+            for volume in scans_for_mask(self.model, shown, 1, seed=self.seed, first=index):
+                yield volume, _copied(shown)
+
+
+def _written_pairs(temporary: Path, folder: Path, scan: Scan, drawing: _Drawing, first: int) -> list[dict[str, Any]]:
+    """Write the scans of one label map, each with its label map, and say how they were made.
 
     Args:
         temporary: where the files go.
         folder: where they will stand, for messages.
         scan: the label map on disk.
-        model: loaded.
-        count: how many.
-        seed: of the latent vectors.
+        drawing: what to make of it.
         first: the number in the name of the first file.
     """
     from medgan.data.gridding import content_sha256
-    from medgan.inference.mask_to_scan import scans_for_mask
+    from medgan.data.lineage import voxels_sha256
     from medgan.io import write_volume
 
     mask = scan.read()
-    parent = content_sha256(scan)
-    copied = _copied(mask)
+    digest = voxels_sha256(mask)
+    parents = [{"kind": "label map", "sha256": content_sha256(scan), "voxels_sha256": digest}]
+    known = set(parents[0].values())
+    parents += [
+        {"kind": "label map", "sha256": one} for one in drawing.origins.parents_of_label_map(digest) if one not in known
+    ]
     records: list[dict[str, Any]] = []
-    for volume in scans_for_mask(model, mask, count, seed=seed):
+    for volume, shown in drawing.pairs(mask, digest):
         name = f"synthetic-{first + len(records):04d}.nii.gz"
-        for part, written in ((IMAGES, volume), (LABELS, copied)):
+        for part, written in ((IMAGES, volume), (LABELS, shown)):
             try:
                 write_volume(written, temporary / part / name)
             except MedganError as error:
@@ -154,11 +201,13 @@ def _written_pairs(
             "file": f"{IMAGES}/{name}",
             "label_map": f"{LABELS}/{name}",
             "synthetic": True,
-            "seed": seed,
+            "seed": drawing.seed,
             "index": volume.metadata["index"],
-            "parents": [{"kind": "label map", "sha256": parent}],
+            "voxels_sha256": voxels_sha256(volume),
+            "label_map_voxels_sha256": voxels_sha256(shown),
+            "parents": parents,
         }
-        records.append({**made, "parent": first // count})
+        records.append({**made, "parent": first // drawing.count})
     return records
 
 

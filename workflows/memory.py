@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from medgan.errors import MedganError
 from medgan.recipe import AnyRecipe, SynthesisRecipe
-from medgan.recipe_presets import PRESETS
+from medgan.recipe_mask_to_scan import MaskToScanRecipe
+from medgan.recipe_presets import PATCHES, PRESETS, FittableRecipe, changed_recipe
 
 if TYPE_CHECKING:
     import torch
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
     from medgan.data.cohort import Cohort
     from medgan.geometry import Shape
     from medgan.training.memory import TrainingMemory
+    from medgan.training.phases import Objective
 
 GIB = 2**30
 # Not counted by the estimate: what the driver, the libraries and the workspaces of convolutions take, in bytes, and
 # what the allocator cannot use between its blocks, as a share.
 _WORKSPACES, _FRAGMENTS = GIB, 0.1
 _OTHER_SIDES = (64, 96, 128)
+_OTHER_PATCHES = (32, 48, 64, 96)
 
 
 def half_precision(recipe: AnyRecipe, device: torch.device) -> torch.dtype | None:
@@ -44,7 +47,7 @@ def estimated(
         recipe: what would be trained.
         cohort: on what.
         precision: the networks' half precision, or None for float32.
-        shape: voxels of volumes of the same field of view; the cohort's own when None. Only for synthesis.
+        shape: voxels of volumes of the same field of view, for trainings on whole volumes; the cohort's own when None.
 
     Raises:
         MedganError: as the training itself would; or the volumes are too small.
@@ -58,22 +61,33 @@ def estimated(
     batch = next(CohortBatches(one, cohort).stream(0))
     state = torch.get_rng_state()
     try:
-        if isinstance(recipe, SynthesisRecipe) and shape is not None:
-            from medgan.data.label_table import labels_of
-            from medgan.training.kinds import synthesis_objective
-
-            x, y, z = (
-                step * before / after for step, before, after in zip(cohort.spacing, cohort.shape, shape, strict=True)
-            )
-            labels = labels_of(cohort, recipe.synthesis.labels)
-            cpu = torch.device("cpu")
-            objective = synthesis_objective(recipe, shape=shape, spacing=(x, y, z), device=cpu, labels=labels)
-            batch = resized(batch, 1, shape)
-        else:
+        if shape is None:
             objective = build_objective(recipe, cohort, torch.device("cpu"))
+        else:
+            objective, batch = _objective_at(recipe, cohort, shape), resized(batch, 1, shape)
         return training_memory(objective, recipe.training, batch, precision=precision)
     finally:
         torch.set_rng_state(state)
+
+
+def _objective_at(recipe: AnyRecipe, cohort: Cohort, shape: Shape) -> Objective:
+    """The objective for volumes of another resolution."""
+    import torch
+
+    from medgan.data.label_table import labels_of
+    from medgan.data.masked_volumes import label_values_of
+    from medgan.training.kinds import synthesis_objective
+    from medgan.training.mask_to_scan import MaskToScanObjective
+
+    x, y, z = (step * before / after for step, before, after in zip(cohort.spacing, cohort.shape, shape, strict=True))
+    cpu = torch.device("cpu")
+    if isinstance(recipe, MaskToScanRecipe):
+        values = label_values_of(cohort)
+        return MaskToScanObjective(recipe, labels=values, shape=shape, spacing=(x, y, z), device=cpu)
+    if isinstance(recipe, SynthesisRecipe):
+        labels = labels_of(cohort, recipe.synthesis.labels)
+        return synthesis_objective(recipe, shape=shape, spacing=(x, y, z), device=cpu, labels=labels)
+    raise ValueError(f"trainings of {recipe.task} are not made for one shape")
 
 
 def needed(memory: TrainingMemory) -> float:
@@ -88,7 +102,8 @@ def smallest_preset(memory: TrainingMemory) -> str | None:
 
 
 def described_memory(recipe: AnyRecipe, cohort: Cohort, device: torch.device) -> dict[str, Any]:
-    """The estimate as a mapping for the reader: the parts at the cohort's own resolution, and totals at others.
+    """The estimate as a mapping for the reader: the parts at the cohort's own resolution, and totals at others, or of
+    trainings on patches with patches of other sizes.
 
     Raises:
         MedganError: as the training itself would.
@@ -104,8 +119,10 @@ def described_memory(recipe: AnyRecipe, cohort: Cohort, device: torch.device) ->
         "not_counted": "the driver, workspaces of convolutions and gaps between blocks: smallest_gpu allows 1 GiB and "
         "a tenth for them",
     }
-    if isinstance(recipe, SynthesisRecipe):
+    if isinstance(recipe, SynthesisRecipe | MaskToScanRecipe):
         described["by_shape"] = [_row(recipe, cohort, precision, shape) for shape in _other_shapes(cohort.shape)]
+    elif isinstance(recipe, FittableRecipe):
+        described["by_patch"] = [_patch_row(recipe, cohort, precision, side) for side in _OTHER_PATCHES]
     return described
 
 
@@ -116,12 +133,25 @@ def _other_shapes(shape: Shape) -> list[Shape]:
     return [one for one in dict.fromkeys(shapes) if one != shape]
 
 
-def _row(recipe: SynthesisRecipe, cohort: Cohort, precision: torch.dtype | None, shape: Shape) -> dict[str, Any]:
+def _patch_row(recipe: FittableRecipe, cohort: Cohort, precision: torch.dtype | None, side: int) -> dict[str, Any]:
+    changed, patch = changed_recipe(recipe, {PATCHES[recipe.task]: [side] * 3}), [side] * 3
+    if changed is None:
+        return {"patch": patch, "impossible": "the recipe allows no such patch"}
+    return {"patch": patch} | _size(changed, cohort, precision)
+
+
+def _row(recipe: AnyRecipe, cohort: Cohort, precision: torch.dtype | None, shape: Shape) -> dict[str, Any]:
+    return {"shape": list(shape)} | _size(recipe, cohort, precision, shape)
+
+
+def _size(
+    recipe: AnyRecipe, cohort: Cohort, precision: torch.dtype | None, shape: Shape | None = None
+) -> dict[str, Any]:
     try:
         memory = estimated(recipe, cohort, precision, shape)
     except MedganError as error:
-        return {"shape": list(shape), "impossible": error.what}
-    return {"shape": list(shape), "peak_gib": _gib(memory.total), "smallest_gpu": smallest_preset(memory)}
+        return {"impossible": error.what}
+    return {"peak_gib": _gib(memory.total), "smallest_gpu": smallest_preset(memory)}
 
 
 def _gib(size: int) -> float:

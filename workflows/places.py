@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from medgan.errors import MedganError
 
@@ -74,6 +75,22 @@ def writable_file(path: str | Path, sources: Iterable[str | Path] = ()) -> Path:
     if path.exists() and any(path.samefile(source) for source in sources if Path(source).exists()):
         raise MedganError("the output would replace the scan it is made from", file=path, hint="Choose another output.")
     return path
+
+
+def write_sidecar(content: Mapping[str, Any], result: Path) -> None:
+    """Say beside a result what was done; the result goes if that cannot be said.
+
+    Raises:
+        MedganError: the file cannot be written.
+    """
+    from medgan.files import write_json
+    from medgan.io.sidecar import sidecar_of
+
+    try:
+        write_json(sidecar_of(result), dict(content))
+    except MedganError:
+        remove(result)
+        raise
 
 
 def remove(path: Path) -> None:

@@ -23,6 +23,7 @@ def prepare(
     seed: int = 0,
     jobs: int = 1,
     progress: Callable[[int, int, str], None] | None = None,
+    allow_unknown_parents: bool = False,
 ) -> Preparation:
     """Find every scan in the inputs and prepare a cohort from them; see `medgan.data.prepare.prepare`.
 
@@ -37,6 +38,7 @@ def prepare(
         seed: of the split.
         jobs: processes to use.
         progress: called as `progress(done, total, name)`.
+        allow_unknown_parents: mix real scans with synthetic ones that say nothing of what they were made from.
 
     Returns:
         The cohort, and the scans that were left out with the reasons.
@@ -60,6 +62,7 @@ def prepare(
         seed=seed,
         jobs=jobs,
         progress=progress,
+        allow_unknown_parents=allow_unknown_parents,
     )
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medgan.errors import MedganError
-from medgan.recipe import AnyRecipe, SynthesisRecipe
-from medgan.recipe_presets import PRESETS, SAVINGS, Saving, changed_recipe
+from medgan.recipe import AnyRecipe
+from medgan.recipe_presets import PRESETS, SAVINGS, FittableRecipe, Saving, changed_recipe
 from medgan.workflows.memory import GIB, estimated, half_precision, needed
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from medgan.data.cohort import Cohort
 
-Needs = Callable[[SynthesisRecipe], float | None]
+Needs = Callable[[FittableRecipe], float | None]
 """Bytes that a recipe needs of a GPU; None where it cannot be trained."""
 
 
@@ -31,7 +31,7 @@ class Fitted:
         gib: memory that the recipe needs of the GPU, workspaces included.
     """
 
-    recipe: SynthesisRecipe
+    recipe: FittableRecipe
     changes: dict[str, Any]
     reasons: dict[str, str]
     gib: float
@@ -58,20 +58,19 @@ def fitted_to_preset(
         kept: dotted names of fields that the user has set, which stay.
 
     Raises:
-        MedganError: the recipe is not one of synthesis, or nothing makes it small enough.
+        MedganError: presets do not know this kind of training, or nothing makes it small enough.
     """
-    if not isinstance(recipe, SynthesisRecipe):
+    if not isinstance(recipe, FittableRecipe):
         raise MedganError(
-            f"preset={preset} fits trainings of synthesis to a GPU, and this recipe's task is {recipe.task}, whose "
-            "memory depends on the patches that it is given",
-            hint="Leave the preset out; lower training.batch_size or the patch, or set training.recompute=true.",
+            f"preset={preset} cannot be fitted to a training of the task {recipe.task}",
+            hint="Leave the preset out; lower training.batch_size, or set training.recompute=true.",
         )
 
     # What is wrong with the recipe itself is said as it is.
     own = needed(estimated(recipe, cohort, half_precision(recipe, device)))
     known: dict[str, float | None] = {recipe.model_dump_json(): own}
 
-    def needs(candidate: SynthesisRecipe) -> float | None:
+    def needs(candidate: FittableRecipe) -> float | None:
         key = candidate.model_dump_json()
         if key not in known:
             try:
@@ -87,7 +86,7 @@ def fitted_to_preset(
     return _search(recipe, savings, needs, limit, preset)
 
 
-def _search(recipe: SynthesisRecipe, savings: list[Saving], needs: Needs, limit: float, preset: str) -> Fitted:
+def _search(recipe: FittableRecipe, savings: list[Saving], needs: Needs, limit: float, preset: str) -> Fitted:
     """Savings at their strongest, one upon the other, until the recipe fits; then each as gently as it still fits."""
     levels: list[tuple[Saving, int]] = []
     least = needs(recipe)
@@ -102,12 +101,12 @@ def _search(recipe: SynthesisRecipe, savings: list[Saving], needs: Needs, limit:
     shown = "" if least is None else f" ({least / GIB:.3g} GiB at the least)"
     raise MedganError(
         f"no change of the recipe makes it fit preset {preset}{shown}",
-        hint="Prepare the cohort with a coarser spacing, lower network.width, or choose hagan networks.",
+        hint="Prepare the cohort with a coarser spacing, make networks narrower, or for synthesis choose hagan ones.",
     )
 
 
 def _strongest(
-    recipe: SynthesisRecipe, levels: list[tuple[Saving, int]], saving: Saving, needs: Needs
+    recipe: FittableRecipe, levels: list[tuple[Saving, int]], saving: Saving, needs: Needs
 ) -> tuple[int, float] | None:
     """The strongest choice of a saving that can be trained, and what it needs; None if there is none."""
     current = _with(recipe, levels)
@@ -120,7 +119,7 @@ def _strongest(
     return None
 
 
-def _relaxed(recipe: SynthesisRecipe, levels: list[tuple[Saving, int]], needs: Needs, limit: float) -> Fitted:
+def _relaxed(recipe: FittableRecipe, levels: list[tuple[Saving, int]], needs: Needs, limit: float) -> Fitted:
     """Each saving at the lowest level that still fits, the costliest for the quality first."""
     for place in reversed(range(len(levels))):
         saving, level = levels[place]
@@ -140,7 +139,7 @@ def _relaxed(recipe: SynthesisRecipe, levels: list[tuple[Saving, int]], needs: N
     return Fitted(chosen, changes, reasons, size / GIB)
 
 
-def _changes(recipe: SynthesisRecipe, levels: list[tuple[Saving, int]]) -> tuple[dict[str, Any], dict[str, str]]:
+def _changes(recipe: FittableRecipe, levels: list[tuple[Saving, int]]) -> tuple[dict[str, Any], dict[str, str]]:
     changes: dict[str, Any] = {}
     reasons: dict[str, str] = {}
     for done in range(len(levels)):
@@ -154,9 +153,9 @@ def _changes(recipe: SynthesisRecipe, levels: list[tuple[Saving, int]]) -> tuple
     return changes, reasons
 
 
-def _with(recipe: SynthesisRecipe, levels: list[tuple[Saving, int]]) -> SynthesisRecipe | None:
+def _with(recipe: FittableRecipe, levels: list[tuple[Saving, int]]) -> FittableRecipe | None:
     """The recipe after savings at their levels (0 leaves one out); None if these do not go together."""
-    current: SynthesisRecipe | None = recipe
+    current: FittableRecipe | None = recipe
     for saving, level in levels:
         if current is None:
             return None

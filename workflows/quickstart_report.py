@@ -30,7 +30,8 @@ def write_quickstart_report(
     from medgan.io import read_volume
     from medgan.report.figures import midplanes, sample_grid
     from medgan.report.html import Block, Commands, Heading, KeyFigures, Picture, Table, Text, write_report
-    from medgan.workflows.report_blocks import METHODS, restoration_key_figures, synthesis_key_figures
+    from medgan.workflows.card_blocks import synthesis_key_figures
+    from medgan.workflows.report_blocks import METHODS, restoration_key_figures
 
     is_virtual = summary["virtual"]
     low, upscaled, truth = (read_volume(scans[name]) for name in ("low", "upscaled", "truth"))

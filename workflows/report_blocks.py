@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from medgan.report.html import Block, Cell, Curves, Heading, KeyFigure, Picture, Table, Text, Warning
+from medgan.report.blocks import (
+    Block,
+    Cell,
+    Curves,
+    Heading,
+    KeyFigure,
+    Picture,
+    Table,
+    Text,
+    VerdictCard,
+    Verdicts,
+    Viewer,
+)
 
 if TYPE_CHECKING:
     from medgan.data.cohort import Cohort
@@ -54,9 +65,17 @@ def restoration_key_figures(figures: dict[str, Any]) -> list[KeyFigure]:
     ]
 
 
+def restoration_verdict(figures: dict[str, Any]) -> Verdicts:
+    """Whether the network is worth more than interpolation and than physics alone, on scans that it never saw."""
+    from medgan.evaluation.verdicts import restoration_verdicts
+
+    return Verdicts([VerdictCard(one.topic, one.level, one.sentence) for one in restoration_verdicts(figures)])
+
+
 def restoration_blocks(figures: dict[str, Any], volumes: dict[str, list[Volume]]) -> list[Block]:
     """Pictures and table of a super-resolution evaluation."""
     from medgan.report.figures import midplanes
+    from medgan.report.planes import common_window
 
     low, truth = volumes["low"][0], volumes["truth"][0]
     shown = {name: volumes[name][0] for name in ("cubic", "physics", "fidelity")}
@@ -95,68 +114,12 @@ def restoration_blocks(figures: dict[str, Any], volumes: dict[str, list[Volume]]
             "Where each method errs, in one colour scale and in the scan's units.",
         ),
         Table(["Method", "PSNR, foreground (dB)", "PSNR, whole (dB)", "SSIM, foreground"], rows, caption),
-    ]
-
-
-def synthesis_key_figures(figures: dict[str, Any]) -> list[KeyFigure]:
-    """What synthesis came to."""
-    kid, memorization = figures["kid"], figures["memorization"]
-    keys = [KeyFigure("KID to the training scans", kid["value"], f"95 %: {kid['low']:.3g} to {kid['high']:.3g}")]
-    if "kid_ratio_to_untrained" in figures:
-        note = f"untrained generator {figures['kid_untrained']['value']:.4g}"
-        keys.append(KeyFigure("KID against untrained", f"{figures['kid_ratio_to_untrained']:.1f} × lower", note))
-    flagged = len(memorization["flagged"])
-    keys.append(
-        KeyFigure(
-            "Suspiciously close to a training scan", f"{flagged} of {figures['counts']['synthetic']}", "0 is right"
-        )
-    )
-    return keys
-
-
-def synthesis_blocks(figures: dict[str, Any], real: Sequence[Volume], synthetic: Sequence[Volume]) -> list[Block]:
-    """Pictures and table of a synthesis evaluation."""
-    from medgan.report.figures import sample_grid
-
-    shape = " × ".join(map(str, figures["shape"]))
-    counts = figures["counts"]
-    similar, alike = figures["diversity"], figures["real_diversity"]
-    rows = [
-        ["KID", figures["kid"]["value"], *_floor(figures["kid_floor"])],
-        ["Likeness among themselves (MS-SSIM)", similar["mean"], alike["mean"], "higher than real: less diverse"],
-        ["Intensity distance", figures["intensity_distance"], *_floor(figures["intensity_floor"])],
-    ]
-    for name in ("features", "voxels"):
-        statistics = figures["memorization"][name]
-        reference = figures["memorization"]["reference"]
-        title = f"Distance to the nearest training scan, by {name}"
-        rows.append([title, statistics["median_ratio"], 1.0, f"in units of the median of {reference}"])
-    blocks: list[Block] = [
-        Heading("Synthetic scans"),
-        Text(
-            f"{counts['synthetic']} synthetic scans of {shape} voxels against {counts['real']} training scans. "
-            "These scans show no real person."
-        ),
-        Picture(
-            sample_grid(real, synthetic),
-            "Mid-planes of real and synthetic scans",
-            "Real scans, then synthetic ones, each in its own grey scale.",
-        ),
-        Table(
-            ["Measure", "Synthetic", "Real", "Reference"],
-            rows,
-            f"Features: {figures['encoder']}. KID: unbiased polynomial kernel distance, comparable within one encoder.",
+        Viewer(
+            [("Network", shown["fidelity"]), ("Truth", truth), ("Cubic B-spline", shown["cubic"]), ("Acquired", low)],
+            "The same scan to leaf through: choose a method, and the cross-hair stays where it is.",
+            window=common_window([truth]),
         ),
     ]
-    if figures["memorization"]["flagged"]:
-        named = ", ".join(map(str, figures["memorization"]["flagged"]))
-        blocks.insert(2, Warning(f"Samples {named} are closer to a training scan than real scans are to each other."))
-    return blocks
-
-
-def _floor(estimate: dict[str, Any]) -> list[Any]:
-    """What two halves of the real set measure between them: value and interval."""
-    return [estimate["value"], f"real halves, {estimate['low']:.3g} to {estimate['high']:.3g}"]
 
 
 def curve_blocks(history: History) -> list[Block]:

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from medgan.errors import MedganError
 from medgan.recipe import AnyRecipe, SuperResolutionRecipe, SynthesisRecipe
+from medgan.recipe_encoding import EncodingRecipe
 from medgan.recipe_files import flattened
 from medgan.recipe_mask_to_scan import MaskToScanRecipe
 from medgan.recipe_translation import TranslationRecipe
 from medgan.reporter import Reporter
 from medgan.workflows.begin import begin_from
+from medgan.workflows.encoding_training import check_encoding, encoding_patches
+from medgan.workflows.linear_start import cohort_start
 from medgan.workflows.mask_to_scan_training import check_masks, masked_batches
 from medgan.workflows.plan import check_loop, planned_recipe, refuse_preset
 from medgan.workflows.preflight import audited_alignment, named_perception, record_alignment, told
@@ -127,6 +130,7 @@ def train(
     held_out(cohort)
     check_contrasts(recipe, cohort, reporter)
     check_masks(recipe, cohort, reporter)
+    check_encoding(recipe, cohort)
     started_from = begin_from(objective, start_from) if resume is None else record.get("start_from_sha256")
     alignment = _audited(recipe, objective, batches, reporter)
     if resume is None:
@@ -195,7 +199,9 @@ def build_objective(
         from medgan.training.kinds import synthesis_objective
 
         labels = labels_of(cohort, recipe.synthesis.labels)
-        return synthesis_objective(recipe, shape=cohort.shape, spacing=cohort.spacing, device=device, labels=labels)
+        grid: dict[str, Any] = {"shape": cohort.shape, "spacing": cohort.spacing}
+        start = cohort_start(recipe, cohort)
+        return synthesis_objective(recipe, **grid, device=device, labels=labels, start=start)
     if isinstance(recipe, TranslationRecipe):
         from medgan.training.translation import translation_objective
 
@@ -206,6 +212,10 @@ def build_objective(
 
         values = label_values_of(cohort)
         return MaskToScanObjective(recipe, labels=values, shape=cohort.shape, spacing=cohort.spacing, device=device)
+    if isinstance(recipe, EncodingRecipe):
+        from medgan.training.encoding import EncodingObjective
+
+        return EncodingObjective(recipe, device=device)
     from medgan.training.restoration import RestorationObjective
 
     patch = training_patch(recipe, cohort)
@@ -240,6 +250,8 @@ class CohortBatches:
             self.source = translation_patches(recipe, cohort)
         elif isinstance(recipe, MaskToScanRecipe):
             self.source = masked_batches(recipe, cohort)
+        elif isinstance(recipe, EncodingRecipe):
+            self.source = encoding_patches(recipe, cohort)
         else:
             patches = recipe.super_resolution
             self.source = Patches(
@@ -325,7 +337,9 @@ def _concluded(
     from medgan.workflows.assess import assess_restoration, assess_synthesis
     from medgan.workflows.assess_mask_to_scan import assess_mask_to_scan
     from medgan.workflows.assess_translation import assess_translation
+    from medgan.workflows.encoding_training import assess_encoding
     from medgan.workflows.export_model import export_trained
+    from medgan.workflows.release import store_card_audit
     from medgan.workflows.run_report import write_run_report
 
     export_trained(folder, recipe, recipe_name, cohort, objective, result, run_id=tracker.run_id)
@@ -336,15 +350,22 @@ def _concluded(
         assessment = assess_translation(folder.model, recipe, cohort, device)
     elif isinstance(recipe, MaskToScanRecipe):
         assessment = assess_mask_to_scan(folder.model, recipe, cohort, device)
+    elif isinstance(recipe, EncodingRecipe):
+        assessment = assess_encoding(folder.model, recipe, cohort, device)
     else:
         assessment = assess_synthesis(folder.model, recipe, cohort, device)
+        audit = store_card_audit(folder.model, assessment.figures)
+        if audit.is_memorised:
+            reporter.say(f"Look before you share: {audit}")
     write_json(folder.figures, assessment.figures)
-    write_run_report(folder, recipe, recipe_name, cohort, assessment, result, outcome.seconds)
+    write_run_report(folder, recipe, recipe_name, cohort, assessment, result, outcome.seconds, device=device)
     tracker.log_metrics(assessment.metrics, result.moment.step)
     tracker.set_tag("medgan.key_metric", assessment.key_metric)
     for path in (folder.figures, folder.report):
         tracker.log_artifact(path)
     tracker.log_model(folder.model)
+    for verdict in assessment.figures.get("verdicts", ()):
+        reporter.say(f"{verdict['topic'].capitalize()}: {verdict['level']}. {verdict['sentence']}")
     return replace(outcome, figures=assessment.figures)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from medgan.recipe import AnyRecipe, SynthesisRecipe
+from medgan.recipe_encoding import EncodingRecipe
 from medgan.recipe_files import flattened
 from medgan.recipe_mask_to_scan import MaskToScanRecipe
 from medgan.recipe_translation import TranslationRecipe
@@ -44,7 +45,7 @@ def trainer_for(
         tracker.log_image(preview(tick), "preview", tick.moment.step)
 
     def tell(tick: Tick) -> None:
-        ends = ("/loss", "gain_db", "per_second", "/kid")
+        ends = ("/loss", "gain_db", "per_second", "/kid", "/error")
         note = "  ".join(f"{name} {value:.3g}" for name, value in tick.metrics.items() if name.endswith(ends))
         reporter.progress(f"train {recipe.task.replace('_', '-')}", tick.moment.step, total, note)
 
@@ -62,6 +63,7 @@ def trainer_for(
 
 def _previewer(recipe: AnyRecipe, cohort: Cohort, device: torch.device) -> Any:
     """A function of a tick that draws the same scans each time, as PNG bytes."""
+    from medgan.workflows.encoding_training import encoding_preview
     from medgan.workflows.mask_to_scan_training import mask_preview
     from medgan.workflows.previews import restoration_preview, synthesis_preview
     from medgan.workflows.translation_training import translation_preview
@@ -72,4 +74,6 @@ def _previewer(recipe: AnyRecipe, cohort: Cohort, device: torch.device) -> Any:
         return translation_preview(recipe, cohort, device)
     if isinstance(recipe, MaskToScanRecipe):
         return mask_preview(recipe, cohort, device)
+    if isinstance(recipe, EncodingRecipe):
+        return encoding_preview(recipe, cohort, device)
     return restoration_preview(recipe, cohort, device)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medgan.errors import MedganError
 from medgan.reporter import Reporter
@@ -22,7 +22,7 @@ from medgan.workflows.formats import (
     sources_of,
 )
 from medgan.workflows.models import model_for
-from medgan.workflows.places import new_folder, remove
+from medgan.workflows.places import new_folder, write_sidecar
 
 if TYPE_CHECKING:
     from medgan.inference.model import Model
@@ -205,13 +205,10 @@ def _translated_file(scan: Scan, target: Path, job: _Job, reporter: Reporter) ->
 
 
 def _write_sidecar(volume: Volume, target: Path, job: _Job, seconds: float) -> None:
-    """Say beside a result what was done; the result goes if that cannot be said."""
-    from medgan.files import write_json
     from medgan.inference.translate import contrasts
-    from medgan.io.sidecar import sidecar_of
 
     source, made = contrasts(job.model, job.reverse)
-    sidecar: dict[str, Any] = {
+    content = {
         "history": list(volume.history),
         "source_contrast": source,
         "made_contrast": made,
@@ -220,8 +217,4 @@ def _write_sidecar(volume: Volume, target: Path, job: _Job, seconds: float) -> N
         "seconds": round(seconds, 3),
         "notice": _NOTICE,
     }
-    try:
-        write_json(sidecar_of(target), sidecar)
-    except MedganError:
-        remove(target)
-        raise
+    write_sidecar(content, target)

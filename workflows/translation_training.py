@@ -22,8 +22,10 @@ _SHOWN = 5
 _AUDITED_PATCHES = 12
 
 
-def translation_patches(recipe: TranslationRecipe, cohort: Cohort) -> PairedPatches | UnpairedPatches:
-    """Batches of the training split.
+def translation_patches(
+    recipe: TranslationRecipe, cohort: Cohort, plan: PatchPlan | None = None
+) -> PairedPatches | UnpairedPatches:
+    """Batches of the training split, cut as the recipe says or by another plan.
 
     Raises:
         MedganError: a contrast is missing, or pairs do not fit together.
@@ -31,14 +33,15 @@ def translation_patches(recipe: TranslationRecipe, cohort: Cohort) -> PairedPatc
     from medgan.data.pair_patches import PairedPatches, UnpairedPatches
     from medgan.data.pairs import paired, scans_of
 
-    plan = _plan(recipe)
+    plan = plan or translation_plan(recipe)
     if recipe.translation.method == "pix2pix":
         return PairedPatches(cohort, paired(cohort, "train", recipe.source, recipe.target).pairs, plan)
     sources, targets = (scans_of(cohort, "train", contrast) for contrast in (recipe.source, recipe.target))
     return UnpairedPatches(cohort, sources, targets, plan)
 
 
-def _plan(recipe: TranslationRecipe) -> PatchPlan:
+def translation_plan(recipe: TranslationRecipe) -> PatchPlan:
+    """How patches of a training are cut: with the margin that is seen but not judged."""
     from medgan.data.pair_patches import PatchPlan
 
     options = recipe.translation
@@ -107,7 +110,7 @@ def warn_of_shift(recipe: TranslationRecipe, cohort: Cohort, pairs: Sequence[Sca
     from medgan.data.pair_alignment import displacement_told, edge_alignment
     from medgan.data.pair_patches import PairedPatches
 
-    plan = replace(_plan(recipe), batch_size=_AUDITED_PATCHES, flip=False)
+    plan = replace(translation_plan(recipe), batch_size=_AUDITED_PATCHES, flip=False)
     voxels = PairedPatches(cohort, pairs, plan).batch(0).voxels.numpy()
     told = displacement_told(edge_alignment([(one[0], one[1]) for one in voxels]))
     if told is not None:

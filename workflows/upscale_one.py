@@ -12,7 +12,7 @@ from medgan.errors import MedganError
 from medgan.workflows.batch import blamed
 from medgan.workflows.done import Fingerprint, Mark, digest_of_files, digest_of_values
 from medgan.workflows.formats import Format, Origin, require_sources, sources_of
-from medgan.workflows.places import new_folder, remove
+from medgan.workflows.places import new_folder, remove, write_sidecar
 from medgan.workflows.upscale_report import write_upscale_report
 from medgan.workflows.upscale_request import Request
 from medgan.workflows.upscale_trust import has_maps, looked_at, write_maps
@@ -272,19 +272,11 @@ def _write_maps(maps: Mapping[str, Volume], target: Path) -> None:
 
 
 def _write_sidecar(volume: Volume, target: Path, origin: Origin) -> None:
-    """Say beside a result what was done; the result goes if that cannot be said."""
-    from medgan.files import write_json
-    from medgan.io.sidecar import sidecar_of
-
-    sidecar = {
+    content = {
         "history": list(volume.history),
         "spacing_mm": [round(step, 6) for step in volume.spacing],
         "model_sha256": origin.model_sha256,
         "output_check": dict(origin.findings),
         "notice": _NOTICE,
     }
-    try:
-        write_json(sidecar_of(target), sidecar)
-    except MedganError:
-        remove(target)
-        raise
+    write_sidecar(content, target)

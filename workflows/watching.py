@@ -1,4 +1,4 @@
-"""What the supervisor of a synthesis training sees: samples of the averaged generator, held against the cohort."""
+"""Who looks after a training, and what is seen of synthesis: samples of the averaged generator beside the cohort."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from medgan.errors import MedganError
 from medgan.recipe import AnyRecipe, SynthesisRecipe
+from medgan.recipe_mask_to_scan import MaskToScanRecipe
+from medgan.recipe_translation import TranslationRecipe
 from medgan.workflows.run_folder import record_notices
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from medgan.evaluation.features import Standardisation
     from medgan.reporter import Reporter
     from medgan.tracking import Tracker
-    from medgan.training.supervision import Notice, Supervisor
+    from medgan.training.supervision import Look, Notice, Supervisor
     from medgan.workflows.run_folder import RunFolder
 
     Features = NDArray[np.float64]
@@ -43,12 +45,14 @@ class _Reference:
     Args:
         standardisation: of features, by the training scans.
         training: features of the training scans, (N, D).
+        copies: coarse copies of the training scans, (N, K).
         held_out: distances from scans that are not trained on to the training scans, (H, N), if there are any.
         evaluated: features of the scans that the stopping rule names, (M, D).
     """
 
     standardisation: Standardisation
     training: Features
+    copies: Features
     held_out: Features | None
     evaluated: Features
 
@@ -89,7 +93,7 @@ class SampleLook:
         metrics: dict[str, float] = {}
         if watched:
             mirrored = applied(RandomEncoder().extract(sample[::-1] for sample in samples[:watched]))
-            metrics |= self._diversity(features[:watched]) | self._neighbours(features[:watched], mirrored)
+            metrics |= self._diversity(samples[:watched]) | self._neighbours(features[:watched], mirrored)
         if training.stop is not None:
             from medgan.evaluation.fidelity import kid
 
@@ -120,12 +124,12 @@ class SampleLook:
                 samples.extend((volumes + 1) / 2)
         return samples
 
-    def _diversity(self, features: Features) -> dict[str, float]:
-        from medgan.evaluation.distinct import relative_diversity
+    def _diversity(self, samples: Sequence[NDArray[np.float32]]) -> dict[str, float]:
+        from medgan.evaluation.distinct import coarse_copies, relative_diversity
 
-        if not self._reference.training.any():  # the scans are all alike
+        if not self._reference.copies.std(axis=0).any():  # the scans are all alike
             return {}
-        return {"samples/diversity": relative_diversity(self._reference.training, features)}
+        return {"samples/diversity": relative_diversity(self._reference.copies, coarse_copies(samples))}
 
     def _neighbours(self, features: Features, mirrored: Features) -> dict[str, float]:
         import numpy as np
@@ -144,22 +148,24 @@ class SampleLook:
     def _reference(self) -> _Reference:
         import numpy as np
 
+        from medgan.evaluation.distinct import coarse_copies
         from medgan.evaluation.features import RandomEncoder, Standardisation
         from medgan.evaluation.memorization import feature_distances
 
         encoder, rule = RandomEncoder(), self.recipe.training.stop
-        raw = encoder.extract(self.scans("train"))
+        scans = self.scans("train")
+        raw, copies = encoder.extract(scans), coarse_copies(scans)
         standardisation = Standardisation.fitted(raw)
         training = standardisation.applied(raw)
         unseen = self.scans("validation") or self.scans("test")
         if not unseen:
-            return _Reference(standardisation, training, None, training)
+            return _Reference(standardisation, training, copies, None, training)
         straight, mirrored = (
             standardisation.applied(encoder.extract(scan[::step] for scan in unseen)) for step in (1, -1)
         )
         held_out = np.minimum(feature_distances(straight, training), feature_distances(mirrored, training))
-        evaluated = straight if rule is not None and rule.scans == "validation" else training
-        return _Reference(standardisation, training, held_out, evaluated)
+        evaluated = straight if rule is not None and rule.split == "validation" else training
+        return _Reference(standardisation, training, copies, held_out, evaluated)
 
 
 def scans_of(cohort: Cohort, split: str) -> list[NDArray[np.float32]]:
@@ -181,21 +187,26 @@ def check_supervision(recipe: AnyRecipe, cohort: Cohort) -> None:
     """Refuse a rule that ends the training where it cannot be followed.
 
     Raises:
-        MedganError: the recipe trains no generator, or there are too few or too small scans to evaluate it by.
+        MedganError: the metric is not one of this training, or there are too few or too small scans to evaluate it by.
     """
     rule = recipe.training.stop
     if rule is None:
         return
-    if not isinstance(recipe, SynthesisRecipe):
+    paired = isinstance(recipe, TranslationRecipe) and recipe.translation.method == "pix2pix"
+    if rule.metric != ("kid" if isinstance(recipe, SynthesisRecipe) else "error" if paired else None):
         raise MedganError(
-            f"training.stop is {rule.metric}, which is measured on samples of a synthesis training; this recipe's task "
-            f"is {recipe.task}",
-            hint="Leave training.stop empty, or shorten the training with --steps.",
+            f"training.stop is {rule.metric}, which this recipe's training (task {recipe.task}) cannot be measured by: "
+            "kid is measured on samples of synthesis, error on pairs of pix2pix",
+            hint="Set training.stop.metric, leave training.stop empty, or shorten the training with --steps.",
         )
-    if not _enough(cohort, rule.scans):
+    if isinstance(recipe, TranslationRecipe):
+        from medgan.data.pairs import paired as pairs_of
+
+        pairs_of(cohort, rule.split, recipe.source, recipe.target)
+    elif not _enough(cohort, rule.split):
         raise MedganError(
-            f"training.stop needs at least {_FEWEST_SCANS} scans in the split '{rule.scans}', of at least 8 voxels a "
-            f"side; there are {len(cohort.split(rule.scans))} of {' x '.join(map(str, cohort.shape))}",
+            f"training.stop needs at least {_FEWEST_SCANS} scans in the split '{rule.split}', of at least 8 voxels a "
+            f"side; there are {len(cohort.split(rule.split))} of {' x '.join(map(str, cohort.shape))}",
             file=cohort.folder,
             hint="Prepare the cohort with another --split, set training.stop.scans, or leave training.stop empty.",
         )
@@ -204,20 +215,35 @@ def check_supervision(recipe: AnyRecipe, cohort: Cohort) -> None:
 def supervisor_for(
     recipe: AnyRecipe, cohort: Cohort, device: torch.device, folder: RunFolder, tracker: Tracker, reporter: Reporter
 ) -> Supervisor | None:
-    """Who looks after a training by this recipe: nobody, where its watchdogs are off and nothing ends it early.
+    """Who looks after a training by this recipe: nobody, where there is no adversarial game, or its watchdogs are off
+    and nothing ends it early.
 
     What is noticed is said, tagged in the tracked run and written to the run's record.
     """
+    from medgan.training.remedies import game_of
     from medgan.training.supervision import Supervisor
 
-    options = recipe.training
-    if not isinstance(recipe, SynthesisRecipe) or (options.watchdogs.mode == "off" and options.stop is None):
+    options, game = recipe.training, game_of(recipe)
+    if game is None or (options.watchdogs.mode == "off" and options.stop is None):
         return None
-    look = SampleLook(recipe, partial(scans_of, cohort), device) if _enough(cohort, "train") else None
 
     def tell(notice: Notice, notices: Sequence[Notice]) -> None:
         reporter.say(str(notice))
         tracker.set_tag(f"medgan.warning.{notice.kind}", str(notice))
         record_notices(folder, notices)
 
-    return Supervisor(options, look=look, tell=tell)
+    return Supervisor(options, look=_look_for(recipe, cohort, device), tell=tell, game=game)
+
+
+def _look_for(recipe: AnyRecipe, cohort: Cohort, device: torch.device) -> Look | None:
+    """What is measured at checkpoints; None where nothing can be."""
+    from medgan.workflows.watching_masks import MaskLook
+    from medgan.workflows.watching_translation import TranslationLook
+
+    if isinstance(recipe, TranslationRecipe):
+        return TranslationLook(recipe, cohort, device)
+    if isinstance(recipe, MaskToScanRecipe):
+        return MaskLook(recipe, cohort, device)
+    if isinstance(recipe, SynthesisRecipe) and _enough(cohort, "train"):
+        return SampleLook(recipe, partial(scans_of, cohort), device)
+    return None

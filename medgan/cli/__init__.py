@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from medgan import __version__
-from medgan.cli import evaluation, inference, scans, tour, training, translation
+from medgan.cli import evaluation, inference, release, scans, tour, training, translation
 from medgan.cli.answers import BAD_INPUT, DONE
 from medgan.errors import MedganError
 
@@ -53,8 +53,10 @@ app.command()(inference.project)
 app.command()(inference.upscale)
 app.command()(translation.translate)
 app.command()(inference.node)
+app.command()(release.export)
 evaluate_app.command("restoration")(evaluation.evaluate_restoration)
 evaluate_app.command("synthesis")(evaluation.evaluate_synthesis)
+evaluate_app.command("usefulness")(evaluation.evaluate_usefulness)
 app.command()(tour.runs)
 app.command()(tour.doctor)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from medgan.cli.answers import console, exit_with_failures
-from medgan.cli.options import Contrast, Device, Out, Reference, Seed, Subject
+from medgan.cli.options import AllowMemorised, Contrast, Device, Out, Reference, Seed, Subject
 from medgan.errors import MedganError
 
 Model = Annotated[
@@ -53,20 +53,31 @@ def generate(
     masks: Annotated[
         Path | None, typer.Option(help="Label map, or folder of them: -n scans for each (mask_to_scan models).")
     ] = None,
+    warp: Annotated[
+        float | None, typer.Option(help="With --masks: show each label map deformed at random, by so many mm (RMS).")
+    ] = None,
     device: Device = "auto",
     output_format: Annotated[str, typer.Option("--format", help="nifti, bids, or dicom: series of nobody.")] = "nifti",
     contrast: Contrast = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="Cohort that the model was trained on: leave out samples that copy its scans.")
+    ] = None,
+    allow_memorised: AllowMemorised = False,
 ) -> None:
     """Draw synthetic scans; sample i depends on model, seed and i alone."""
     if masks is not None:
-        control_options = (label, interpolate, steps, mix, from_stage, along, directions, contrast)
+        control_options = (label, interpolate, steps, mix, from_stage, along, directions, contrast, audit)
         if any(option is not None for option in control_options) or truncation != 1.0:
             raise MedganError(
-                "--masks goes with -n, --seed and --device alone",
+                "--masks goes with -n, --warp, --seed and --device alone",
                 hint="Leave out the other options: label maps decide what the scans show.",
             )
-        _generate_from_masks(model, masks, _counted(count), out, seed, device, output_format)
+        _generate_from_masks(
+            model, masks, _counted(count), out, seed=seed, warp=warp or 0.0, device=device, format=output_format
+        )
         return
+    if warp is not None:
+        raise MedganError("--warp is for label maps", hint="Name them by --masks, or leave it out.")
     from medgan.workflows.arguments import labels
     from medgan.workflows.control import Control, control_scans
     from medgan.workflows.generate import generate_scans
@@ -80,24 +91,25 @@ def generate(
             "device": device,
             "format": output_format,
             "contrast": contrast,
+            "allow_memorised": allow_memorised,
             "reporter": reporter,
         }
         if control.is_wanted:
+            if audit is not None:
+                raise MedganError(
+                    "--audit is for samples as they come", hint="Leave it out, or the options that steer samples."
+                )
             paths = control_scans(model, count, control, out, **options)
         else:
-            paths = generate_scans(model, _counted(count), out, **options)
+            paths = generate_scans(model, _counted(count), out, audit=audit, **options)
     typer.echo(f"{len(paths)} synthetic scans in {out}")
 
 
-def _generate_from_masks(
-    model: str, masks: Path, count: int, out: Path, seed: int, device: str, output_format: str
-) -> None:
+def _generate_from_masks(model: str, masks: Path, count: int, out: Path, **options: Any) -> None:
     from medgan.workflows.generate_from_masks import generate_from_masks
 
     with console() as reporter:
-        made = generate_from_masks(
-            model, masks, count, out, seed=seed, device=device, format=output_format, reporter=reporter
-        )
+        made = generate_from_masks(model, masks, count, out, **options, reporter=reporter)
     typer.echo(f"{len(made.images)} synthetic scans with their label maps in {out}")
     exit_with_failures(made.failures, done=len(made.images))
 
@@ -116,13 +128,21 @@ def explore(
     reach: Annotated[float, typer.Option(help="How far to go to both sides, in standard deviations.")] = 3.0,
     seed: Seed = 0,
     device: Device = "auto",
+    allow_memorised: AllowMemorised = False,
 ) -> None:
     """Find along which directions synthetic scans vary most, without labels, and show them on a page."""
     from medgan.workflows.explore import explore_model
 
     with console() as reporter:
         page = explore_model(
-            *(model, out), directions=directions, steps=steps, reach=reach, seed=seed, device=device, reporter=reporter
+            *(model, out),
+            directions=directions,
+            steps=steps,
+            reach=reach,
+            seed=seed,
+            device=device,
+            allow_memorised=allow_memorised,
+            reporter=reporter,
         )
     typer.echo(page)
 

@@ -16,3 +16,6 @@ Reference = Annotated[
     Path | None, typer.Option(help="Folder of the DICOM series that a NIfTI file was made from, to write DICOM.")
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+AllowMemorised = Annotated[
+    bool, typer.Option("--allow-memorised", help="Go on though the model's audit found copies of training scans.")
+]

@@ -142,6 +142,12 @@ def prepare(
     split: Annotated[str, typer.Option(help="Shares of subjects for train, validation, test.")] = "0.8,0.1,0.1",
     seed: Seed = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    allow_unknown_parents: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unknown-parents", help="Mix real scans with synthetic ones made from nobody knows which."
+        ),
+    ] = False,
 ) -> None:
     """Build a cohort: manifest, fingerprint, cached voxels."""
     from medgan.workflows.arguments import numbers, shares, whole_numbers
@@ -160,6 +166,7 @@ def prepare(
             seed=seed,
             jobs=jobs,
             progress=lambda done, total, name: reporter.progress("prepare", done, total, name),
+            allow_unknown_parents=allow_unknown_parents,
         )
     cohort = preparation.cohort
     counts = ", ".join(f"{len(cohort.split(name))} {name}" for name in ("train", "validation", "test"))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medgan.data.lineage import Origin
 from medgan.data.participants import SPLITS, Label
 from medgan.errors import MedganError, nearest
 from medgan.files import read_json, require_existing, sha256_of, write_text
@@ -38,6 +39,7 @@ class MaskRecord:
         labels: the different values of the prepared array, in order.
         voxels: of the prepared array, relative to the cohort's folder; it has the scan's prepared grid.
         dtype: of that array, "uint8" or "uint16".
+        voxels_sha256: of the source's voxels, as of a scan's; None in cohorts of older versions.
     """
 
     path: str
@@ -45,6 +47,7 @@ class MaskRecord:
     labels: tuple[int, ...]
     voxels: str
     dtype: str
+    voxels_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,9 @@ class ScanRecord:
         prepared_spacing: mm between them.
         series: SeriesInstanceUID of a DICOM source.
         mask: the scan's label map, in cohorts that were prepared with label maps.
+        voxels_sha256: of the source's voxels (`medgan.data.lineage`), whatever file they stand in; None in cohorts of
+            older versions.
+        origin: where a synthetic scan comes from; None for acquired ones.
     """
 
     path: str
@@ -88,6 +94,8 @@ class ScanRecord:
     prepared_spacing: Spacing
     series: str | None = None
     mask: MaskRecord | None = None
+    voxels_sha256: str | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -227,11 +235,9 @@ def write_manifest(folder: Path, records: Iterable[ScanRecord]) -> None:
 
 
 def _as_written(record: ScanRecord) -> dict[str, Any]:
-    """A line of the manifest; scans without a label map say nothing of one."""
+    """A line of the manifest; scans without a label map say nothing of one, acquired ones nothing of an origin."""
     content = asdict(record)
-    if record.mask is None:
-        del content["mask"]
-    return content
+    return {key: value for key, value in content.items() if value is not None or key not in ("mask", "origin")}
 
 
 def _parsed(line: str, number: int, manifest: Path) -> ScanRecord:
@@ -241,6 +247,8 @@ def _parsed(line: str, number: int, manifest: Path) -> ScanRecord:
         values = {key: _tupled(value) for key, value in content.items() if key in known}
         if "mask" in values:
             values["mask"] = MaskRecord(**{key: _tupled(value) for key, value in values["mask"].items()})
+        if "origin" in values:
+            values["origin"] = Origin(**{key: _tupled(value) for key, value in values["origin"].items()})
         record = ScanRecord(**values)
     except (json.JSONDecodeError, TypeError, AttributeError) as error:
         raise MedganError(f"line {number} of the manifest is damaged ({error})", file=manifest, hint=_AGAIN) from error

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medgan.data.cohort import PERCENTILES, VOXELS
+from medgan.data.lineage import is_marked_synthetic, voxels_sha256
 from medgan.errors import MedganError
 from medgan.files import atomic_path, read_json, sha256_of, write_json
 from medgan.geometry import Shape, Spacing
@@ -51,7 +52,7 @@ class Specification:
 @dataclass(frozen=True)
 class Surveyed:
     """What a scan is before preparation; `ras_shape` and `ras_spacing` are along R, A and S, `affine` (4x4, to RAS mm)
-    is along its array axes.
+    is along its array axes; `synthetic` says whether the file itself says that a model made it.
     """
 
     sha256: str
@@ -62,6 +63,8 @@ class Surveyed:
     ras_shape: Shape
     ras_spacing: Spacing
     affine: tuple[tuple[float, ...], ...]
+    voxels_sha256: str
+    synthetic: bool
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ def surveyed(scan: Scan) -> Surveyed | Refused:
         ras_shape=turned.shape,
         ras_spacing=turned.spacing,
         affine=tuple(tuple(row) for row in volume.affine.tolist()),
+        voxels_sha256=voxels_sha256(turned),
+        synthetic=is_marked_synthetic(volume),
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from medgan import geometry
 from medgan.data.cohort import VOXELS, MaskRecord
 from medgan.data.gridding import Gridded, Refused, Surveyed, content_sha256, reason_of, write_array
+from medgan.data.lineage import voxels_sha256
 from medgan.errors import MedganError
 from medgan.files import read_json, write_json
 from medgan.geometry import Affine, Shape
@@ -20,7 +21,7 @@ from medgan.io import Scan
 from medgan.volume import Volume
 
 # Raise it whenever the same label map and grids would give other voxels than before.
-_FORMAT = 1
+_FORMAT = 2
 # Grids with the same number of voxels are the same grid; a displacement above this share of a voxel's shortest side
 # is a header's mistake. Other grids may end up to the longest side away, as many programs round their sizes.
 _SAME_GRID, _OTHER_GRID = 0.1, 1.0
@@ -61,13 +62,16 @@ def gridded_mask(job: MaskJob, folder: Path) -> MaskRecord | Refused:
         key = _key(job, sha256)
         array, description = folder / VOXELS / f"{key}.npy", folder / VOXELS / f"{key}.json"
         if not (array.is_file() and description.is_file()):
-            prepared = _prepared(job)
+            volume = job.mask.read()
+            prepared = _prepared(job, volume)
             write_array(array, prepared)
-            write_json(description, {"labels": np.unique(prepared).tolist(), "dtype": prepared.dtype.name})
+            about = {"labels": np.unique(prepared).tolist(), "dtype": prepared.dtype.name}
+            write_json(description, {**about, "voxels_sha256": voxels_sha256(volume)})
     except (MedganError, OSError) as error:
         return Refused(f"its label map {job.path} cannot be used: {reason_of(error)}")
     content = read_json(description)
-    return MaskRecord(job.path, sha256, tuple(content["labels"]), f"{VOXELS}/{key}.npy", content["dtype"])
+    labels, dtype = tuple(content["labels"]), content["dtype"]
+    return MaskRecord(job.path, sha256, labels, f"{VOXELS}/{key}.npy", dtype, content["voxels_sha256"])
 
 
 def label_values(volume: Volume) -> NDArray[np.uint16]:
@@ -116,9 +120,8 @@ def nearest_labels(
     return np.where(inside, labels[tuple(nearest)], np.uint16(0))
 
 
-def _prepared(job: MaskJob) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The label map on the prepared grid, in as few bytes as its labels take."""
-    volume = job.mask.read()
+def _prepared(job: MaskJob, volume: Volume) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The label map, read as `volume`, on the prepared grid in as few bytes as its labels take."""
     labels = label_values(volume)
     scan_affine = np.array(job.scan.affine)
     _require_same_place(volume, scan_affine, job.scan.shape)

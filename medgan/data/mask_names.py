@@ -3,6 +3,9 @@
 Three customs are known: equal names in two folders (Medical Segmentation Decathlon, and nnU-Net, which appends a
 channel such as _0000 to scans), a word such as "dseg" or "seg" behind the scan's name (BIDS derivatives and most
 others), and a folder for each subject that holds both.
+
+In a BIDS dataset one visit may have several label maps. The one with the fewest entities of derivatives is meant: one
+without a description before those that have one, one on the scan's own grid before those in a template's space.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ LABEL_NAME = re.compile(r"(^|[_.-])(dseg|mask|aseg|aparc|labels?|seg|segmentatio
 # Entities that derivatives have besides those of the scan that they were made from (BIDS 1.10, appendix on entities).
 _DERIVED = re.compile(r"(?:desc|res|space|label|seg|atlas)-[A-Za-z0-9]+")
 _CHANNEL = re.compile(r"_\d{4}$")
+_DISCRETE = re.compile(r"(^|_)dseg$")
+_DERIVATIVES = "derivatives"
 _SHOWN = 3
 
 
@@ -50,7 +55,7 @@ class Named:
 def matched(scans: Sequence[Named], masks: Sequence[Named]) -> list[int | str]:
     """For every scan the index of its label map, or why it has none.
 
-    The customs are tried from the strictest to the loosest; where several label maps fit, none is taken.
+    The customs are tried from the strictest to the loosest; where several label maps fit equally well, none is taken.
 
     Args:
         scans: the scans.
@@ -61,7 +66,7 @@ def matched(scans: Sequence[Named], masks: Sequence[Named]) -> list[int | str]:
     for scan in scans:
         rivals: list[int] = []
         for index, key in zip(levels, _scan_keys(scan), strict=True):
-            fitting = index.get(key, []) if key else []
+            fitting = _plainest(index.get(key, []) if key else [], masks)
             if len(fitting) == 1:
                 found.append(fitting[0])
                 break
@@ -72,12 +77,33 @@ def matched(scans: Sequence[Named], masks: Sequence[Named]) -> list[int | str]:
     return found
 
 
+def _plainest(fitting: Sequence[int], masks: Sequence[Named]) -> list[int]:
+    """Those of some label maps that have the fewest entities of derivatives."""
+    entities = [len(_DERIVED.findall(masks[one].stem)) for one in fitting]
+    return [one for one, count in zip(fitting, entities, strict=True) if count == min(entities)]
+
+
 def _indexed(keys: Sequence[str]) -> dict[str, list[int]]:
     index: dict[str, list[int]] = defaultdict(list)
     for number, key in enumerate(keys):
         if key:
             index[key].append(number)
     return index
+
+
+def in_derivatives(path: PurePosixPath) -> bool:
+    """Whether a file lies in a BIDS dataset's folder of what was made from its scans."""
+    return _DERIVATIVES in path.parts[:-1]
+
+
+def label_maps_among(paths: Sequence[PurePosixPath]) -> list[bool]:
+    """Which of the files in a folder of label maps are those.
+
+    All of them; but where names end in dseg, the word of BIDS for label maps, only these: other derivatives, such as
+    masks of the brain, probabilities and corrected scans, lie beside them.
+    """
+    found = [_DISCRETE.search(nifti_stem(Path(path.name))) is not None for path in paths]
+    return found if any(found) else [True] * len(paths)
 
 
 # Path, name, name with a label's word behind it, name without the contrast, folder.

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from medgan.data.mask_names import LABEL_NAME, Named, matched
+from medgan.data.mask_names import LABEL_NAME, Named, in_derivatives, label_maps_among, matched
 from medgan.errors import MedganError
 from medgan.files import require_existing
-from medgan.io import Scan, find_scans
-from medgan.io.scans import nifti_stem
+from medgan.io import Scan
+from medgan.io.scans import find_scans, nifti_stem, survey
 
 _SHOWN = 3
+# Roles of DICOM objects that hold what is drawn on a scan.
+_UNREADABLE = frozenset({"segmentation", "surface segmentation", "radiotherapy structures"})
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class MaskSearch:
     """What a search for the label maps of scans has found.
 
     Args:
-        masks: the files and series that are label maps, by `_identity`.
+        masks: the files and series that are label maps, or were made from scans otherwise, by `_identity`.
         answers: for each scan, by `_identity`, its label map or why it has none.
         unused: how many label maps belong to no scan.
     """
@@ -36,6 +38,8 @@ class MaskSearch:
 
         Where scans and label maps lie side by side in the folder that was named for both, those are label maps whose
         names say so by a word such as "dseg" at the end. All that lies in a folder named for label maps alone is one.
+        Where any name ends in "dseg", as in BIDS datasets, only those are label maps. What lies in a folder called
+        "derivatives" under an input is no scan of its own.
 
         Args:
             folder: with the label maps; or the file of one.
@@ -47,13 +51,17 @@ class MaskSearch:
         folder = Path(os.path.normpath(require_existing(folder).absolute()))
         home = folder if folder.is_dir() else folder.parent
         both = {_identity(scan) for scan, path in scans if not _is_within(folder, _above(scan, path))}
-        masks = [
+        named = [
             one
-            for one in find_scans(folder)
+            for one in _found_in(folder)
             if _identity(one) not in both or LABEL_NAME.search(nifti_stem(one.path)) is not None
         ]
+        chosen = label_maps_among([PurePosixPath(one.path.as_posix()) for one in named])
+        masks = [one for one, is_label_map in zip(named, chosen, strict=True) if is_label_map]
         kept = {_identity(one) for one in masks}
-        pictures = [(scan, path) for scan, path in scans if _identity(scan) not in kept]
+        others = [(scan, path) for scan, path in scans if _identity(scan) not in kept]
+        derived = {_identity(scan) for scan, path in others if in_derivatives(path)}
+        pictures = [(scan, path) for scan, path in others if _identity(scan) not in derived]
         names = [Named(PurePosixPath(Path(os.path.relpath(one.path, home)).as_posix())) for one in masks]
         found = matched([Named(path) for _, path in pictures], names)
         used = {answer for answer in found if isinstance(answer, int)}
@@ -71,10 +79,10 @@ class MaskSearch:
             _identity(scan): masks[answer] if isinstance(answer, int) else answer
             for (scan, _), answer in zip(pictures, found, strict=True)
         }
-        return cls(frozenset(kept), answers, len(masks) - len(used))
+        return cls(frozenset(kept | derived), answers, len(masks) - len(used))
 
     def is_mask(self, scan: Scan) -> bool:
-        """Whether a file that was found as a scan is a label map."""
+        """Whether a file that was found as a scan is none: a label map, or another BIDS derivative."""
         return _identity(scan) in self.masks
 
     def refusal(self, scan: Scan) -> str | None:
@@ -87,6 +95,24 @@ class MaskSearch:
         answer = self.answers[_identity(scan)]
         assert isinstance(answer, Scan)
         return answer
+
+
+def _found_in(folder: Path) -> list[Scan]:
+    """Whatever can be read in a folder of label maps.
+
+    Raises:
+        MedganError: there is nothing, or nothing but DICOM objects that hold label maps in another way.
+    """
+    found = survey(folder)
+    kinds = sorted({one.role for one in found.left_out} & _UNREADABLE)
+    if kinds and not found.scans:
+        raise MedganError(
+            f"the label maps here are DICOM objects ({', '.join(kinds)}), which medgan does not read",
+            file=folder,
+            hint="Convert them to NIfTI label maps on the grid of their scans, such as by dcmqi (segimage2itkimage) "
+            "or plastimatch, and name each as its scan.",
+        )
+    return list(found.scans) or find_scans(folder)  # which says why there is none
 
 
 def _above(scan: Scan, path: PurePosixPath) -> Path:

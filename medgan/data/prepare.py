@@ -19,19 +19,21 @@ import medgan
 from medgan.data.cohort import FINGERPRINT, MANIFEST, Cohort, MaskRecord, ScanRecord, write_manifest
 from medgan.data.fingerprint import completed_specification, mask_summary, summary
 from medgan.data.gridding import Gridded, Refused, Specification, Surveyed, gridded, surveyed
+from medgan.data.lineage import Origins
 from medgan.data.mask_gridding import MaskJob, gridded_mask
 from medgan.data.mask_search import MaskSearch
-from medgan.data.participants import (
-    Participants,
-    entity_of,
-    labels_in,
-    split_in,
-    subject_by_name,
-    subject_in,
-    typed_labels,
+from medgan.data.participants import Participants, typed_labels
+from medgan.data.people import (
+    Made,
+    Source,
+    count_unknown_parents,
+    people_among,
+    relatives_among,
+    splits_among,
+    synthetic_among,
 )
 from medgan.data.processes import counter, mapped
-from medgan.data.splits import checked_fractions, split_subjects
+from medgan.data.splits import checked_fractions
 from medgan.errors import MedganError
 from medgan.files import require_existing, write_json
 from medgan.io import Scan, find_scans
@@ -51,25 +53,6 @@ class Preparation:
     failures: tuple[Failure, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """A scan among the inputs: its path from the source root and from the input folder, and that folder's table."""
-
-    scan: Scan
-    path: PurePosixPath
-    within: PurePosixPath
-    table: Participants | None
-
-
-@dataclass(frozen=True)
-class _Person:
-    """Who was scanned."""
-
-    subject: str
-    labels: Mapping[str, str]
-    split: str | None
-
-
 def prepare(
     inputs: Sequence[str | Path],
     out: str | Path,
@@ -82,12 +65,14 @@ def prepare(
     seed: int = 0,
     jobs: int = 1,
     progress: Progress | None = None,
+    allow_unknown_parents: bool = False,
 ) -> Preparation:
     """Prepare a cohort from every scan in the inputs.
 
     Each scan is turned to RAS, resampled to the spacing over its field of view, and cropped or padded around its centre
     to the shape. Voxels stay in the scan's own units. Those prepared before from the same content in the same way are
-    not made again.
+    not made again. Synthetic scans that medgan made carry their origin, and stand in the split of what they were made
+    from (`medgan.data.kinship`).
 
     Args:
         inputs: files and folders of NIfTI or DICOM; a folder may hold a participants table
@@ -103,8 +88,12 @@ def prepare(
         seed: of the split.
         jobs: processes to use.
         progress: called as `progress(done, total, name)`; every scan counts twice, once looked at and once prepared.
+        allow_unknown_parents: take synthetic scans beside acquired ones although nothing records what they were made
+            from; the fingerprint says so.
 
     Raises:
+        LeakError: the splits that tables settle part synthetic scans from what they were made from, or what that was
+            is unknown.
         MedganError: no usable scan, no label map that fits one, too few subjects for the split, contradictory tables, a
             grid is asked for although scans keep their own, or the folder cannot be written.
     """
@@ -128,7 +117,12 @@ def prepare(
     )
     surveys, refused = _sorted_out(sources, looked_at)
     specification = completed_specification(list(surveys.values()), spacing, shape, own_grids=own_grids)
-    _splits(_people(surveys), fractions, seed)  # too few subjects should be heard of before the long work
+    origins = Origins.near(source.scan.path for source in surveys)
+    made_by = synthetic_among(surveys, origins)
+    unknown = count_unknown_parents(surveys, made_by, allowed=allow_unknown_parents)
+    # Contradictions and too few subjects should be heard of before the long work.
+    people = people_among(surveys, made_by)
+    splits_among(people, relatives_among(people, surveys, {}, made_by), origins.generators, fractions, seed)
 
     made = mapped(
         partial(_gridded, specification=specification, folder=Path(out)),
@@ -137,7 +131,7 @@ def prepare(
         finished=counter(progress, [source.scan.name for source in surveys], total - len(surveys), total),
     )
     grids, unusable = _sorted_out(list(surveys), made)
-    maps: dict[_Source, MaskRecord] = {}
+    maps: dict[Source, MaskRecord] = {}
     if search is not None:
         work = [
             MaskJob(search.of(source.scan), _relative(search.of(source.scan).path, root), surveys[source], grid)
@@ -147,7 +141,7 @@ def prepare(
         grids = {source: grids[source] for source in maps}
         unusable += without
     failures = (*damaged, *refused, *unusable)
-    records = _records(grids, surveys, maps, fractions, seed)
+    records = _records(grids, surveys, maps, made_by, origins, fractions, seed)
     fingerprint = {
         "medgan_version": medgan.__version__,
         "source_root": str(root),
@@ -156,13 +150,14 @@ def prepare(
         **({} if search is None else {"masks": {**mask_summary(records), "unused": search.unused}}),
         "modalities": dict(Counter(surveys[source].modality or "unknown" for source in grids)),
         "split": {"fractions": fractions, "seed": seed},
+        **({"generators": origins.generators, "unknown_parents": unknown} if made_by else {}),
         "failures": [{"path": _relative(path, root), "reason": reason} for path, reason in failures],
     }
     _write(Path(out), records, fingerprint)
     return Preparation(Cohort.load(out), failures)
 
 
-def _found(inputs: Sequence[str | Path]) -> tuple[Path, list[_Source], list[Failure]]:
+def _found(inputs: Sequence[str | Path]) -> tuple[Path, list[Source], list[Failure]]:
     """The deepest folder above all inputs, every scan in them once in the order of their paths, and damaged files."""
     # Not resolved: a link's own name says who is in the scan, its target's often does not.
     places = [Path(os.path.normpath(require_existing(place).absolute())) for place in inputs]
@@ -170,7 +165,7 @@ def _found(inputs: Sequence[str | Path]) -> tuple[Path, list[_Source], list[Fail
         raise MedganError("nothing to prepare: no input was named")
     homes = [place if place.is_dir() else place.parent for place in places]
     root = Path(os.path.commonpath(homes))
-    sources: dict[tuple[Path, str | None, int | None], _Source] = {}
+    sources: dict[tuple[Path, str | None, int | None], Source] = {}
     damaged: dict[Path, str] = {}
     for place, home in zip(places, homes, strict=True):
         table = Participants.beside(home)
@@ -178,7 +173,7 @@ def _found(inputs: Sequence[str | Path]) -> tuple[Path, list[_Source], list[Fail
         damaged.update(found.damaged)
         for scan in found.scans or find_scans(place):  # which says why there is none
             path = PurePosixPath(_relative(scan.path, root))
-            source = _Source(scan, path, PurePosixPath(_relative(scan.path, home)), table)
+            source = Source(scan, path, PurePosixPath(_relative(scan.path, home)), table)
             sources.setdefault((scan.path, scan.series, scan.index), source)
     ordered = sorted(
         sources.values(), key=lambda source: (source.path, source.scan.series or "", source.scan.index or 0)
@@ -186,9 +181,9 @@ def _found(inputs: Sequence[str | Path]) -> tuple[Path, list[_Source], list[Fail
     return root, ordered, list(damaged.items())
 
 
-def _with_masks(sources: Sequence[_Source], search: MaskSearch) -> tuple[list[_Source], list[Failure]]:
+def _with_masks(sources: Sequence[Source], search: MaskSearch) -> tuple[list[Source], list[Failure]]:
     """The scans that have a label map, and the others with the reason; label maps among the inputs are neither."""
-    kept: list[_Source] = []
+    kept: list[Source] = []
     failures: list[Failure] = []
     for source in sources:
         if search.is_mask(source.scan):
@@ -211,14 +206,14 @@ def _gridded(job: tuple[Scan, str], specification: Specification, folder: Path) 
 
 
 def _sorted_out(
-    sources: Sequence[_Source], results: Sequence[Result | Refused]
-) -> tuple[dict[_Source, Result], list[Failure]]:
+    sources: Sequence[Source], results: Sequence[Result | Refused]
+) -> tuple[dict[Source, Result], list[Failure]]:
     """The results of the usable scans, and the others with the reason.
 
     Raises:
         MedganError: none is usable.
     """
-    kept: dict[_Source, Result] = {}
+    kept: dict[Source, Result] = {}
     failures: list[Failure] = []
     for source, result in zip(sources, results, strict=True):
         if isinstance(result, Refused):
@@ -234,63 +229,18 @@ def _sorted_out(
     return kept, failures
 
 
-def _people(sources: Iterable[_Source]) -> dict[_Source, _Person]:
-    """Who is in each scan.
-
-    Raises:
-        MedganError: there is a participants table, but none of its rows is about any of its scans.
-    """
-    people: dict[_Source, _Person] = {}
-    matched: dict[Path, bool] = {}
-    for source in sources:
-        entity = entity_of(source.path)
-        guess = entity or subject_by_name(source.path, is_series=source.scan.series is not None)
-        row: Mapping[str, str] | None = None
-        if source.table is not None:
-            row = source.table.row_of_file(source.within) or source.table.row_of_subject(guess)
-            matched[source.table.path] = matched.get(source.table.path, False) or row is not None
-        if source.table is None or row is None:
-            people[source] = _Person(guess, {}, None)
-        else:
-            subject = entity or subject_in(row) or guess
-            people[source] = _Person(subject, labels_in(row), split_in(row, source.table.path))
-    for table, any_match in matched.items():
-        if not any_match:
-            names = ", ".join(sorted({person.subject for person in people.values()})[:3])
-            raise MedganError(
-                f"no row of this table is about any of the scans (subjects by their file names: {names}, ...)",
-                file=table,
-                hint="Correct the column participant_id or subject, or add a column file with the paths of the scans.",
-            )
-    return people
-
-
-def _splits(people: Mapping[_Source, _Person], fractions: Sequence[float], seed: int) -> dict[str, str]:
-    """The split of every subject.
-
-    Raises:
-        MedganError: a table puts one subject into two splits, or there are too few subjects.
-    """
-    given: dict[str, str] = {}
-    for source, person in people.items():
-        if person.split and given.setdefault(person.subject, person.split) != person.split:
-            raise MedganError(
-                f"subject '{person.subject}' stands in two splits, {given[person.subject]} and {person.split}",
-                file=source.table.path if source.table else None,
-                hint="Put all scans of a subject into one split.",
-            )
-    return split_subjects({person.subject for person in people.values()}, fractions, seed, given)
-
-
 def _records(
-    grids: Mapping[_Source, Gridded],
-    surveys: Mapping[_Source, Surveyed],
-    maps: Mapping[_Source, MaskRecord],
+    grids: Mapping[Source, Gridded],
+    surveys: Mapping[Source, Surveyed],
+    maps: Mapping[Source, MaskRecord],
+    made_by: Made,
+    origins: Origins,
     fractions: Sequence[float],
     seed: int,
 ) -> list[ScanRecord]:
-    people = _people(grids)
-    splits = _splits(people, fractions, seed)
+    people = people_among(grids, made_by)
+    kin = relatives_among(people, surveys, maps, made_by)
+    splits = splits_among(people, kin, origins.generators, fractions, seed)
     labels = typed_labels([person.labels for person in people.values()])
     names = _names(grids)
     return [
@@ -306,13 +256,15 @@ def _records(
             split=splits[people[source].subject],
             series=source.scan.series,
             mask=maps.get(source),
+            voxels_sha256=surveys[source].voxels_sha256,
+            origin=made_by[source].origin if source in made_by else None,
             **vars(grid),
         )
         for (source, grid), typed, name in zip(grids.items(), labels, names, strict=True)
     ]
 
 
-def _names(sources: Iterable[_Source]) -> list[str]:
+def _names(sources: Iterable[Source]) -> list[str]:
     """One name per scan: its own if no other has it, else its whole path from the source root."""
     sources = list(sources)
     counts = Counter(source.scan.name for source in sources)

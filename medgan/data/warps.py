@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from medgan.geometry import Shape
 
 
-def smooth_noise(rng: np.random.Generator, shape: Shape, sigma: float) -> NDArray[np.float64]:
-    """A random field (X, Y, Z) of unit root mean square: white noise smoothed by a Gaussian of `sigma` voxels."""
+def smooth_noise(rng: np.random.Generator, shape: Shape, sigma: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """A random field (X, Y, Z) of unit root mean square: white noise smoothed by a Gaussian of `sigma` voxels, one
+    number for all axes or one for each.
+    """
     from scipy.ndimage import gaussian_filter
 
     field = gaussian_filter(rng.standard_normal(shape), sigma, mode="nearest")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medgan.errors import MedganError
+from medgan.evaluation.scans import Scans
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,7 @@ _WINDOW = 11
 _SIGMA = 1.5
 _K1, _K2 = 0.01, 0.03
 _VOXELS_AT_ONCE = 1 << 18
+_PAIRS, _FEWEST_PAIRS = 200, 50
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,13 @@ class Diversity:
         return asdict(self)
 
 
-def ms_ssim_diversity(volumes: Sequence[NDArray[Any]], *, pairs: int = 200, seed: int = 0) -> Diversity:
+def ms_ssim_diversity(volumes: Scans, *, pairs: int | None = None, seed: int = 0) -> Diversity:
     """Mean multi-scale SSIM over random distinct pairs of `volumes`.
 
     Args:
-        volumes: arrays (X, Y, Z) of one shape, normalised to about 0..1.
-        pairs: how many pairs to compare; all of them if the set has no more.
+        volumes: (X, Y, Z), of one shape, normalised to about 0..1; a few are held at a time.
+        pairs: how many pairs to compare, all of them if the set has no more; by default 200, and of volumes with more
+            than 64 x 64 x 64 voxels as many fewer as take the same time, but at least 50.
         seed: of the choice of pairs.
 
     Raises:
@@ -62,15 +65,19 @@ def ms_ssim_diversity(volumes: Sequence[NDArray[Any]], *, pairs: int = 200, seed
     """
     if len(volumes) < 2:
         raise MedganError(f"diversity needs at least 2 scans, there is {len(volumes)}", hint="Generate more samples.")
-    for number, volume in enumerate(volumes):
-        if np.shape(volume) != np.shape(volumes[0]):
+    shape = np.shape(volumes[0])
+    for number in range(len(volumes)):
+        if np.shape(volumes[number]) != shape:
             raise MedganError(
-                f"volume {number} has shape {np.shape(volume)}, the first one {np.shape(volumes[0])}",
+                f"volume {number} has shape {np.shape(volumes[number])}, the first one {shape}",
                 hint="Resample all scans to one grid before they are compared.",
             )
-    scales, window = scales_for(volumes[0].shape)
+    scales, window = scales_for(shape)
+    voxels = int(np.prod(shape))
+    if pairs is None:
+        pairs = min(_PAIRS, max(_FEWEST_PAIRS, _PAIRS * _VOXELS_AT_ONCE // voxels))
     chosen = _random_pairs(len(volumes), pairs, seed)
-    at_once = max(1, _VOXELS_AT_ONCE // volumes[0].size)
+    at_once = max(1, _VOXELS_AT_ONCE // voxels)
     values: list[float] = []
     for start in range(0, len(chosen), at_once):
         first, second = zip(*chosen[start : start + at_once], strict=True)

@@ -63,7 +63,7 @@ class RandomEncoder:
 
         rows = []
         with torch.no_grad():
-            for stack in _stacks(volumes, batch):
+            for stack in volume_stacks(volumes, batch):
                 rows.append(self._pooled(torch.from_numpy(stack)).numpy().astype(np.float64))
         return np.concatenate(rows)
 
@@ -79,17 +79,19 @@ class RandomEncoder:
         import torch
         import torch.nn.functional as F
 
-        features = []
-        for stage in range(self.stages(x.shape[2:])):
-            if stage:
+        features, stages = [], self.stages(x.shape[2:])
+        for stage in range(stages):
+            x = F.leaky_relu_(F.conv3d(F.pad(x, (1,) * 6, mode="replicate"), self._filters[stage]), _SLOPE)
+            flat, following = x.flatten(2), x
+            if stage + 1 < stages:
                 width = [2 if side > _COARSEST_SIDE else 1 for side in x.shape[2:]]
-                x = F.avg_pool3d(x, width, ceil_mode=True, count_include_pad=False)
-            x = F.leaky_relu(F.conv3d(F.pad(x, (1,) * 6, mode="replicate"), self._filters[stage]), _SLOPE)
-            flat = x.flatten(2)
+                following = F.avg_pool3d(x, width, ceil_mode=True, count_include_pad=False)
             means = flat.mean(2, keepdim=True)
-            # The norm of the centred values is many times faster than torch's own standard deviation.
-            deviations = torch.linalg.vector_norm(flat - means, dim=2) / flat.shape[2] ** 0.5
+            # The norm of the centred values is many times faster than torch's own standard deviation; centring in place
+            # spares the first stage a copy of all its channels.
+            deviations = torch.linalg.vector_norm(flat.sub_(means), dim=2) / flat.shape[2] ** 0.5
             features += [means.squeeze(2), deviations]
+            x = following
         return torch.cat(features, 1)
 
     @cached_property
@@ -161,8 +163,16 @@ class Standardisation:
         return np.asarray(np.arcsinh((features - self.mean) / self.scale))
 
 
-def _stacks(volumes: Iterable[NDArray[Any]], batch: int) -> Iterator[NDArray[np.float32]]:
-    """Batches (n, 1, X, Y, Z) of checked volumes, small enough for the memory of a laptop."""
+def volume_stacks(volumes: Iterable[NDArray[Any]], batch: int) -> Iterator[NDArray[np.float32]]:
+    """Batches (n, 1, X, Y, Z) of checked volumes, small enough for the memory of a laptop.
+
+    Args:
+        volumes: arrays (X, Y, Z) or (1, X, Y, Z), all of one shape with at least 8 voxels a side.
+        batch: how many at most.
+
+    Raises:
+        MedganError: there are no volumes, their shapes differ, a side is too short, or a voxel is not finite.
+    """
     shape: tuple[int, ...] | None = None
     waiting: list[NDArray[np.float32]] = []
     for number, volume in enumerate(volumes):

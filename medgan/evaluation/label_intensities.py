@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 # A label of fewer voxels than this in a scan has no mean worth comparing.
 _FEWEST_VOXELS = 8
+# Root mean square of the differences between labels' means below which intensities do not tell labels apart.
+_LEAST_CONTRAST = 0.02
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,43 @@ def label_intensities(
                 )
             )
     return found_labels
+
+
+def label_response(
+    changes: Sequence[NDArray[np.float32]],
+    masks: Sequence[tuple[NDArray[np.integer], NDArray[np.integer]]],
+    *,
+    training_means: dict[int, float],
+) -> float | None:
+    """How much of the difference in mean intensity between labels a generator makes where label maps differ.
+
+    It is the slope of what changed by what the labels' means let expect: about 1 for a generator that follows the label
+    map, 0 for one that ignores it.
+
+    Args:
+        changes: per pair of label maps, the scan (X, Y, Z) made for the second less that made for the first, all else
+            alike.
+        masks: those pairs, of the same shape.
+        training_means: for each label the mean over training scans of the mean inside it (`mean_inside`).
+
+    Returns:
+        None where label maps do not differ, or labels hardly differ in mean intensity.
+    """
+    products, squares, count = 0.0, 0.0, 0
+    for change, (before, after) in zip(changes, masks, strict=True):
+        differ = (before != after) & np.isin(before, list(training_means)) & np.isin(after, list(training_means))
+        expected = _means_of(after[differ], training_means) - _means_of(before[differ], training_means)
+        products += float(expected @ change[differ].astype(np.float64))
+        squares += float(expected @ expected)
+        count += len(expected)
+    if not count or np.sqrt(squares / count) < _LEAST_CONTRAST:
+        return None
+    return products / squares
+
+
+def _means_of(labels: NDArray[np.integer], means: dict[int, float]) -> NDArray[np.float64]:
+    known = sorted(means)
+    return np.array([means[label] for label in known])[np.searchsorted(known, labels)]
 
 
 def mean_inside(

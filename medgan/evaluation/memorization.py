@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medgan.errors import MedganError
+from medgan.evaluation.copies import CopyFigures
+from medgan.evaluation.membership import FEWEST_OUTSIDERS, Membership, membership_attack, nearness
 
 Floats = NDArray[np.float64]
 
@@ -66,6 +68,21 @@ class NeighbourStatistics:
 
 
 @dataclass(frozen=True)
+class SuspiciousPair:
+    """A sample and the training scan that it seems to copy.
+
+    Args:
+        sample: number of the sample.
+        training: number of the training scan.
+        by: the parts of the audit that flag it: "copies", "features", "voxels"; the scan is the first one's.
+    """
+
+    sample: int
+    training: int
+    by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Memorization:
     """The memorisation audit.
 
@@ -73,13 +90,19 @@ class Memorization:
         features: by distance between standardised features.
         voxels: by one minus the correlation of voxels, the better one of the sample and its left-right mirror image.
         reference: what the reference scans are: "held-out scans", or "training scans, each against the others".
-        flagged: samples flagged by either measure.
+        flagged: samples flagged by any part.
+        copies: the search for disguised copies; None where it was not made.
+        membership: the attack on training scans; None without held-out scans.
+        pairs: each flagged sample with its training scan, in order of sample.
     """
 
     features: NeighbourStatistics
     voxels: NeighbourStatistics
     reference: str
     flagged: tuple[int, ...]
+    copies: CopyFigures | None = None
+    membership: Membership | None = None
+    pairs: tuple[SuspiciousPair, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -94,29 +117,75 @@ class Distances:
         samples: (N, M), from each sample to each of the M training scans.
         training: (M, M), between the training scans; the diagonal is ignored.
         holdout: (H, M), from real scans outside the training set, or None.
+        holdout_samples: (H, N), from these to the samples, or None.
     """
 
     samples: Floats
     training: Floats
     holdout: Floats | None = None
+    holdout_samples: Floats | None = None
 
 
-def audit_memorization(features: Distances, voxels: Distances) -> Memorization:
+def audit_memorization(
+    features: Distances, voxels: Distances, copies: CopyFigures | None = None, *, seed: int = 0
+) -> Memorization:
     """Nearest training neighbours by two measures, with what to expect of scans that were not copied.
 
     Without held-out scans, each training scan against the others is the reference.
+
+    Args:
+        features: distances between standardised features.
+        voxels: see `voxel_distances`.
+        copies: what the search for disguised copies found.
+        seed: of the bootstrap of the membership attack.
 
     Raises:
         MedganError: there are fewer than three training scans or no samples.
     """
     by_features, by_voxels = neighbour_statistics(features), neighbour_statistics(voxels)
     held_out = features.holdout is not None and len(features.holdout) > 0
+    pairs = _suspicious(copies, by_features, by_voxels)
     return Memorization(
         features=by_features,
         voxels=by_voxels,
         reference="held-out scans" if held_out else "training scans, each against the others",
-        flagged=tuple(sorted({*by_features.flagged, *by_voxels.flagged})),
+        flagged=tuple(pair.sample for pair in pairs),
+        copies=copies,
+        membership=_attacked((features, voxels), seed),
+        pairs=pairs,
     )
+
+
+def _suspicious(
+    copies: CopyFigures | None, by_features: NeighbourStatistics, by_voxels: NeighbourStatistics
+) -> tuple[SuspiciousPair, ...]:
+    """Every sample that any part flags, with the training scan that the most trusted of these parts names."""
+    found: dict[int, list[tuple[str, int]]] = {}
+    if copies is not None:
+        for sample in copies.flagged:
+            found.setdefault(sample, []).append(("copies", copies.matches[sample].index))
+    for name, statistics in (("voxels", by_voxels), ("features", by_features)):
+        for sample in statistics.flagged:
+            found.setdefault(sample, []).append((name, statistics.neighbours[sample].index))
+    return tuple(
+        SuspiciousPair(sample, parts[0][1], tuple(name for name, _ in parts)) for sample, parts in sorted(found.items())
+    )
+
+
+def _attacked(measures: Sequence[Distances], seed: int) -> Membership | None:
+    """The membership attack by all measures together, where there are scans to tell the training scans from."""
+    seen = [(one.holdout, one.holdout_samples) for one in measures]
+    if any(scans is None or samples is None or len(scans) < FEWEST_OUTSIDERS for scans, samples in seen):
+        return None
+    members = nearness([one.samples.T for one in measures], [_without_itself(one.training) for one in measures])
+    outsiders = nearness(
+        [samples for _, samples in seen if samples is not None], [scans for scans, _ in seen if scans is not None]
+    )
+    return membership_attack(members, outsiders, seed=seed)
+
+
+def _without_itself(training: Floats) -> Floats:
+    return np.where(np.eye(len(training), dtype=bool), np.inf, training)
 
 
 def neighbour_statistics(distances: Distances) -> NeighbourStatistics:
@@ -136,7 +205,7 @@ def neighbour_statistics(distances: Distances) -> NeighbourStatistics:
             hint="Give more scans.",
         )
     neighbours = nearest_neighbours(distances.samples)
-    among_training = nearest_neighbours(np.where(np.eye(count, dtype=bool), np.inf, distances.training))
+    among_training = nearest_neighbours(_without_itself(distances.training))
     held_out = () if distances.holdout is None else nearest_neighbours(distances.holdout)
     reference = held_out or among_training
     ours, theirs = (np.array([[n.distance, n.relative] for n in found]) for found in (neighbours, reference))

@@ -15,6 +15,10 @@ _LOWEST, _HIGHEST, _BINS = -0.5, 2.0, 256
 _QUANTILES = 512
 # Normalised intensities below this are mostly air, which would rule every histogram.
 AIR = 0.05
+# A patch's dark voxels are air only if there are many of them: there are dark tissues, too.
+_LEAST_AIR = 0.1
+# Contrasts whose intensities differ by less have nothing that must change.
+_LEAST_DISTANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,48 @@ def intensity_distance(first: Iterable[ArrayLike], second: Iterable[ArrayLike]) 
     """
     one, other = _quantiles(first), _quantiles(second)
     return float(np.abs(one - other).mean())
+
+
+def relative_change(source: ArrayLike, made: ArrayLike, targets: ArrayLike) -> float | None:
+    """How much a translation changes intensities, over the least that turns those of the sources into the targets'.
+
+    No map of intensities whatever can do so with a smaller mean absolute change than the Wasserstein-1 distance of the
+    two contrasts, so that a faithful translation has about 1 or more; it is 0 for scans that stay as they are.
+
+    Args:
+        source: normalised voxels of any shape.
+        made: what became of them, of the same shape.
+        targets: normalised voxels of the other contrast, of anybody.
+
+    Returns:
+        The share, air left out; None where the contrasts' intensities hardly differ or there is nothing but air.
+    """
+    before, after = np.asarray(source, dtype=np.float64), np.asarray(made, dtype=np.float64)
+    seen = before > AIR
+    if not (seen.any() and (np.asarray(targets) > AIR).any()):
+        return None
+    distance = intensity_distance([before], [targets])
+    if distance < _LEAST_DISTANCE:
+        return None
+    return float(np.abs(after - before)[seen].mean() / distance)
+
+
+def air_brightness(source: ArrayLike, made: ArrayLike) -> float | None:
+    """Mean of a translation where its source is air, less its mean elsewhere, in normalised intensity: below 0 but for
+    a translation that turns dark and bright around.
+
+    Args:
+        source: normalised voxels of any shape.
+        made: what became of them, of the same shape.
+
+    Returns:
+        None where less than a tenth of the source is air, or all of it.
+    """
+    air = np.asarray(source) < AIR
+    if air.mean() < _LEAST_AIR or air.all():
+        return None
+    after = np.asarray(made, dtype=np.float64)
+    return float(after[air].mean() - after[~air].mean())
 
 
 def _quantiles(scans: Iterable[ArrayLike]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ import torch
 from medgan import __version__
 from medgan.errors import MedganError
 from medgan.inference.model import Model, require_task
+from medgan.inference.release import require_release
 from medgan.labels import LabelValues
 from medgan.networks.labelled import LabelledGenerator, labels_of_sample
 from medgan.networks.latents import latent
@@ -28,6 +29,7 @@ def generate(
     first: int = 0,
     truncation: float = 1.0,
     labels: LabelValues = MappingProxyType({}),
+    allow_memorised: bool = False,
 ) -> Iterator[Volume]:
     """Synthetic scans, one at a time.
 
@@ -43,15 +45,18 @@ def generate(
             diverse.
         labels: that all samples shall have, of a model that was trained with labels; those left out are drawn for each
             sample as the training scans have them. All of them None: samples of no label.
+        allow_memorised: draw from a model that its audit found to copy training scans all the same.
 
     Yields:
         Float32 volumes (1, X, Y, Z) in RAS with the cohort's spacing, in the units of the scans that the model was
         trained on; the metadata holds what is recorded of each, its labels among it.
 
     Raises:
-        MedganError: the model is not for synthesis, a number is out of range, or the model knows no such label.
+        MedganError: the model is not for synthesis, its audit refuses it, a number is out of range, or the model knows
+            no such label.
     """
     require_task(model, "synthesis", "generate")
+    require_release(model, allow_memorised=allow_memorised)
     if count < 1:
         raise MedganError(f"{count} samples cannot be drawn; ask for at least 1")
     if not truncation > 0:

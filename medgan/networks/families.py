@@ -45,6 +45,9 @@ def _r3gan(pyramid: dict[str, Any], options: SynthesisNetwork) -> Pair:
         "expansion": options.expansion,
     }
     generator = R3Generator(latent_size=options.latent_size, common_pattern=options.common_pattern, **shared, **pyramid)
+    if options.discriminator == "plain":
+        plain = DCGANDiscriminator(minibatch_statistics=options.minibatch_statistics, **pyramid)
+        return generator, plain
     return generator, R3Discriminator(minibatch_statistics=options.minibatch_statistics, **shared, **pyramid)
 
 

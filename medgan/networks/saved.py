@@ -18,8 +18,10 @@ from medgan.errors import MedganError, nearest
 from medgan.files import atomic_path, read_json, sha256_of
 from medgan.networks.conditioned import ConditionedNetwork
 from medgan.networks.dcgan import DCGANGenerator
+from medgan.networks.encoder import FeatureEncoder
 from medgan.networks.hagan import HierarchicalGenerator
 from medgan.networks.labelled import labelled_generator
+from medgan.networks.principal import PrincipalGenerator
 from medgan.networks.progressive import ProgressiveGenerator
 from medgan.networks.r3gan import R3Generator
 from medgan.networks.residual_dense import ResidualDenseNetwork
@@ -40,12 +42,19 @@ def _labelled_generator(*, inner: Mapping[str, Any], **arguments: Any) -> nn.Mod
     return labelled_generator(build_network(inner["name"], inner["arguments"]), record=inner, **arguments)
 
 
+def _principal_generator(*, inner: Mapping[str, Any], **arguments: Any) -> nn.Module:
+    """A generator around the linear model of its cohort, whose inner one is of any kind."""
+    return PrincipalGenerator(build_network(inner["name"], inner["arguments"]), record=inner, **arguments)
+
+
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "code_generator": CodeGenerator,
     "conditioned": ConditionedNetwork,
     "dcgan_generator": DCGANGenerator,
+    "feature_encoder": FeatureEncoder,
     "hierarchical_generator": HierarchicalGenerator,
     "labelled_generator": _labelled_generator,
+    "principal_generator": _principal_generator,
     "progressive_generator": ProgressiveGenerator,
     "r3_generator": R3Generator,
     "residual_dense": ResidualDenseNetwork,

@@ -1,136 +1,82 @@
 """Self-contained HTML reports from typed blocks of content.
 
-A report is one file: styles and pictures are inside, nothing is loaded from anywhere, no script runs. All text is
-escaped, so names of files or patients' series cannot become markup.
+A report is one file: styles, pictures and voxels are inside, nothing is loaded from anywhere, and a content security
+policy in the page makes browsers refuse to. The one script is ours (`page.js`), named by its hash; pages that have
+nothing to leaf through or to copy have none. All text is escaped, so names of files or patients' series cannot become
+markup.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medgan.errors import MedganError
 from medgan.files import write_text
+from medgan.report.blocks import (
+    LEVELS,
+    Block,
+    Cell,
+    Commands,
+    Curves,
+    Excerpt,
+    Heading,
+    KeyFigure,
+    KeyFigures,
+    Measure,
+    Measures,
+    Picture,
+    Span,
+    Table,
+    Text,
+    VerdictCard,
+    Verdicts,
+    Viewer,
+    Warning,
+)
 
-Cell = str | float | int | bool | None
+__all__ = [
+    "Block",
+    "Cell",
+    "Commands",
+    "Curves",
+    "Excerpt",
+    "Heading",
+    "KeyFigure",
+    "KeyFigures",
+    "Measure",
+    "Measures",
+    "Picture",
+    "Span",
+    "Table",
+    "Text",
+    "VerdictCard",
+    "Verdicts",
+    "Viewer",
+    "Warning",
+    "data_uri",
+    "render_report",
+    "shown",
+    "write_report",
+]
 
-
-@dataclass(frozen=True)
-class Heading:
-    """A section title; level 2 for sections, 3 below them."""
-
-    text: str
-    level: int = 2
-
-
-@dataclass(frozen=True)
-class Text:
-    """Plain text; blank lines separate paragraphs."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Warning:
-    """Something the reader must not miss."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class KeyFigure:
-    """One number that sums something up.
-
-    Args:
-        label: what it is.
-        value: the number, or a text such as "12 of 64".
-        note: what to compare it with.
-    """
-
-    label: str
-    value: Cell
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class KeyFigures:
-    """The few numbers to see first, side by side."""
-
-    figures: Sequence[KeyFigure]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table; the first column names the rows.
-
-    Args:
-        columns: headings.
-        rows: cells, as many as there are headings; numbers are aligned and shown with four significant digits.
-        caption: what the table shows.
-        highlighted: numbers of the rows to mark.
-    """
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    caption: str = ""
-    highlighted: Sequence[int] = ()
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture.
-
-    Args:
-        png: the bytes of a PNG file.
-        alternative: what it shows, for those who cannot see it.
-        caption: below it.
-        chart: whether it is a chart, dark on white, whose colours are inverted on dark pages (scans never are).
-    """
-
-    png: bytes
-    alternative: str
-    caption: str = ""
-    chart: bool = False
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Training curves, drawn by `medgan.report.figures.curves` when the report is made.
-
-    Args:
-        history: for each metric, its (step, value) pairs.
-        groups: title of each chart and the metrics in it.
-        caption: below them.
-    """
-
-    history: Mapping[str, Sequence[tuple[float, float]]]
-    groups: Mapping[str, Sequence[str]]
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Commands:
-    """Command lines to copy, one per item."""
-
-    lines: Sequence[str]
-    caption: str = ""
-
-
-Block = Heading | Text | Warning | KeyFigures | Table | Picture | Curves | Commands
+_WORDS = {"good": "Good", "caution": "Caution", "bad": "Bad", "unknown": "Unknown"}
+_SIGNS = {"good": "✓", "caution": "!", "bad": "✕", "unknown": "?"}
 
 
 @dataclass(frozen=True)
 class _View:
-    """A block as the template sees it: its kind, its fields, a place to link to, which table columns are numbers."""
+    """A block as the template sees it: its kind, its fields, a place to link to, and what was derived from it."""
 
     kind: str
     content: Any
     anchor: str
-    numeric: Sequence[bool] = ()
+    derived: Any = None
 
 
 def render_report(title: str, subtitle: str, blocks: Sequence[Block]) -> str:
@@ -140,7 +86,7 @@ def render_report(title: str, subtitle: str, blocks: Sequence[Block]) -> str:
 
     Raises:
         MedganError: a table's row has another number of cells than the table has columns, a heading's level is not 2 or
-            3, or a picture is not a PNG file.
+            3, a verdict's level is none of `LEVELS`, a viewer has no scans, or a picture is not a PNG file.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -154,14 +100,19 @@ def render_report(title: str, subtitle: str, blocks: Sequence[Block]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(shown=shown, data_uri=data_uri, paragraphs=_paragraphs)
+    environment.filters.update(shown=shown, data_uri=data_uri, paragraphs=_paragraphs, ruler=_ruler)
     views = [_view(block, number) for number, block in enumerate(blocks)]
+    script = _asset("page.js") if any(isinstance(block, Viewer | Excerpt) for block in blocks) else ""
     return environment.get_template("report.html").render(
         title=title,
         subtitle=subtitle,
         views=views,
         sections=[view for view in views if view.kind == "Heading" and view.content.level == 2],
-        style=Markup((Path(__file__).parent / "style.css").read_text(encoding="utf-8")),
+        style=Markup(_asset("style.css")),
+        script=Markup(script),
+        policy=_policy(script),
+        words=_WORDS,
+        signs=_SIGNS,
         version=__version__,
     )
 
@@ -192,16 +143,59 @@ def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + b64encode(png).decode("ascii")
 
 
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _policy(script: str) -> str:
+    """What the page may do: show its own pictures and styles, run its own script, and nothing else."""
+    rules = [
+        "default-src 'none'",
+        "img-src data:",
+        "style-src 'unsafe-inline'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    if script:
+        # The template puts the text between the tags as it is: the hash is that of the very same bytes.
+        digest = b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+        rules.append(f"script-src 'sha256-{digest}'")
+    return "; ".join(rules)
+
+
 def _paragraphs(text: str) -> list[str]:
     return [part.strip() for part in text.split("\n\n") if part.strip()]
 
 
+def _ruler(measure: Measure) -> dict[str, Any] | None:
+    """Where value and floor lie on a scale from 0 (or the lowest end) to the highest end, in percent of its length."""
+    spans = [span for span in (measure.value, measure.floor) if span is not None]
+    ends = [
+        end for span in spans for end in (span.value, span.low, span.high) if end is not None and math.isfinite(end)
+    ]
+    if measure.value is None or not math.isfinite(measure.value.value) or not ends:
+        return None
+    low, high = min(0.0, *ends), max(ends)
+    length = (high - low) or 1.0
+
+    def place(end: float | None) -> float | None:
+        return None if end is None or not math.isfinite(end) else round(3 + 94 * (end - low) / length, 2)
+
+    value, floor = measure.value, measure.floor or Span(float("nan"))
+    return {
+        "value": place(value.value),
+        "interval": (place(value.low), place(value.high)),
+        "floor": place(floor.value),
+        "band": (place(floor.low), place(floor.high)),
+    }
+
+
 def _view(block: Block, number: int) -> _View:
-    """The block checked, and curves drawn."""
+    """The block checked, curves drawn and scans packed."""
     if isinstance(block, Heading) and block.level not in (2, 3):
         raise MedganError(f"the heading '{block.text}' has level {block.level}; a report has levels 2 and 3")
     if isinstance(block, Curves):
-        from medgan.report.figures import curves
+        from medgan.report.charts import curves
 
         names = ", ".join(block.groups)
         block = Picture(
@@ -209,8 +203,31 @@ def _view(block: Block, number: int) -> _View:
         )
     if isinstance(block, Picture) and not block.png.startswith(b"\x89PNG"):
         raise MedganError(f"the picture '{block.alternative}' is not a PNG file")
-    numeric = _numeric_columns(block) if isinstance(block, Table) else ()
-    return _View(type(block).__name__, block, f"section-{number}", numeric)
+    if isinstance(block, Verdicts):
+        for verdict in block.verdicts:
+            if verdict.level not in LEVELS:
+                raise MedganError(f"the verdict '{verdict.topic}' has the level '{verdict.level}', not one of {LEVELS}")
+    return _View(type(block).__name__, block, f"section-{number}", _derived(block))
+
+
+def _derived(block: Block) -> Any:
+    """What the template needs beside the block's own fields."""
+    if isinstance(block, Table):
+        return _numeric_columns(block)
+    if isinstance(block, Picture):
+        return _pixels(block.png)
+    if isinstance(block, Viewer):
+        from medgan.report.packing import packed_scans
+
+        if not block.scans:
+            raise MedganError("a viewer has no scans to show", hint="Give at least one.")
+        return packed_scans(block.scans, window=block.window)
+    return None
+
+
+def _pixels(png: bytes) -> tuple[int, int]:
+    """Width and height of a PNG file (ISO/IEC 15948, 11.2.2)."""
+    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
 
 
 def _numeric_columns(table: Table) -> list[bool]:

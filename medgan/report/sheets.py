@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from medgan.errors import MedganError
-from medgan.report.figures import Column, draw_plane, png_of, symmetric_limit
+from medgan.report.charts import png_of
+from medgan.report.figures import Column, draw_plane, symmetric_limit
 from medgan.report.planes import CONVENTION, PLANES, common_window, midplane_images
 from medgan.volume import Volume
 

@@ -28,7 +28,7 @@ from medgan.geometry import Shape, Spacing
 from medgan.networks.families import encoder_for, exported_generator, mixes_batch, pair_for
 from medgan.networks.layers import pixel_norm
 from medgan.recipe import SynthesisRecipe
-from medgan.training.game import Reported, adam_phase, exported_synthesis
+from medgan.training.game import Reported, adam_phase, exported_synthesis, fooling_loss
 from medgan.training.penalty import GradientPenalty
 from medgan.training.phases import Moment, Phase, PhaseLoss
 
@@ -139,8 +139,11 @@ class AlphaGANObjective:
         options, real = self.recipe.synthesis.autoencoding, 2 * volumes - 1
         codes = self.codes(real)
         reconstruction = absolute_distance(self.generator(codes), real)
-        latents = pixel_norm(torch.randn_like(codes)) if self._loss.needs_real else None
-        adversarial = self._passing(self.code_discriminator, latents, codes)
+        adversarial = fooling_loss(
+            self._loss,
+            self.code_discriminator(codes).float(),
+            lambda: self.code_discriminator(pixel_norm(torch.randn_like(codes))),
+        )
         loss = options.reconstruction_weight * reconstruction + options.code_weight * adversarial
         return loss, {"reconstruction": reconstruction, "adversarial": adversarial}
 
@@ -150,7 +153,8 @@ class AlphaGANObjective:
         generated = self._generated(real)
         reconstructed = _first_half(real)
         reconstruction = absolute_distance(generated[: len(reconstructed)], reconstructed)
-        adversarial = self._passing(self.discriminator, real if self._loss.needs_real else None, generated)
+        logits = self.discriminator(generated).float()
+        adversarial = fooling_loss(self._loss, logits, lambda: self.discriminator(real))
         loss = adversarial + self.recipe.synthesis.autoencoding.reconstruction_weight * reconstruction
         return loss, {"adversarial": adversarial, "reconstruction": reconstruction}
 
@@ -160,15 +164,6 @@ class AlphaGANObjective:
             codes = self.codes(_first_half(real))
             latents = torch.randn(len(real) - len(codes), codes.shape[1], device=codes.device)
         return self.generator(torch.cat((codes, latents)))
-
-    def _passing(self, discriminator: nn.Module, real: Tensor | None, generated: Tensor) -> Tensor:
-        """The generating side of the adversarial loss; `real` where the loss pairs both sides."""
-        logits = discriminator(generated).float()
-        if real is None:
-            return self._loss.generator(torch.zeros_like(logits), logits)
-        with torch.no_grad():
-            real_logits = discriminator(real).float()
-        return self._loss.generator(real_logits, logits)
 
     def export(self, average: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Configuration and weights of the averaged generator."""

@@ -1,18 +1,35 @@
-"""What the objectives of generators of scans share: their optimisers, and what is saved of them."""
+"""What adversarial objectives share: the generating side of a loss, their optimisers, and what is saved of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from medgan.adversarial.losses import AdversarialLoss
 from medgan.geometry import Shape, Spacing
 from medgan.recipe import OptimizerOptions, Schedule, SynthesisOptions
 from medgan.training.phases import Moment, Phase, PhaseLoss
 
 Reported = dict[str, Tensor]
+
+
+def fooling_loss(loss: AdversarialLoss, generated: Tensor, real: Callable[[], Tensor]) -> Tensor:
+    """The generating side of an adversarial loss.
+
+    Args:
+        loss: which.
+        generated: logits of what was made.
+        real: gives the logits of as many real ones; called without gradients, and only where the loss pairs both sides.
+    """
+    if not loss.needs_real:
+        return loss.generator(torch.zeros_like(generated), generated)
+    with torch.no_grad():
+        true = real().float()
+    return loss.generator(true, generated)
 
 
 def learning_rate_of(options: OptimizerOptions, *, judges: bool) -> Schedule:

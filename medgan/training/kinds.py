@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from medgan.data.principal import PrincipalComponents
 from medgan.geometry import Shape, Spacing
 from medgan.label_distribution import LabelDistribution
 from medgan.recipe import SynthesisRecipe
@@ -22,6 +23,7 @@ def synthesis_objective(
     spacing: Spacing,
     device: torch.device,
     labels: LabelDistribution | None = None,
+    start: PrincipalComponents | None = None,
 ) -> GeneratorObjective:
     """The objective that trains a recipe's networks.
 
@@ -31,6 +33,7 @@ def synthesis_objective(
         spacing: their spacing, mm.
         device: where to put the networks.
         labels: those that the recipe names; kinds that are told none refuse the names when the recipe is loaded.
+        start: the linear model of the training scans that a recipe with principal components begins from.
 
     Raises:
         MedganError: the networks cannot be made for such volumes, or do not have what the recipe asks of them.
@@ -39,4 +42,4 @@ def synthesis_objective(
         return AlphaGANObjective(recipe, shape=shape, spacing=spacing, device=device)
     if recipe.network.kind == "vqgan":
         return CodeObjective(recipe, shape=shape, spacing=spacing, device=device)
-    return SynthesisObjective(recipe, shape=shape, spacing=spacing, device=device, labels=labels)
+    return SynthesisObjective(recipe, shape=shape, spacing=spacing, device=device, labels=labels, start=start)

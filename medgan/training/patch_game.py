@@ -11,9 +11,8 @@ from torch.optim import Optimizer
 from medgan.adversarial.losses import LOSSES
 from medgan.adversarial.penalties import squared_difference, squared_gradient
 from medgan.recipe import PenaltyOptions, Schedule
+from medgan.training.game import Reported, fooling_loss
 from medgan.training.phases import Moment
-
-Reported = dict[str, Tensor]
 
 _AUTOMATIC = Schedule(start=1.0, end=0.1)
 
@@ -39,11 +38,7 @@ class PatchGame:
             beside: what both were made from, (B, C, X, Y, Z), if the discriminator is shown it.
         """
         generated = discriminator(made, beside).float()
-        if not self.loss.needs_real:
-            return self.loss.generator(torch.zeros_like(generated), generated)
-        with torch.no_grad():
-            true = discriminator(real, beside).float()
-        return self.loss.generator(true, generated)
+        return fooling_loss(self.loss, generated, lambda: discriminator(real, beside))
 
     def judgement(
         self, discriminator: nn.Module, real: Tensor, made: Tensor, beside: Tensor | None, moment: Moment

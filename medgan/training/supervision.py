@@ -12,6 +12,7 @@ from medgan.recipe import TrainingOptions
 from medgan.training.average import frozen_copy
 from medgan.training.metrics import History
 from medgan.training.phases import Moment
+from medgan.training.remedies import GAMES, Game
 from medgan.training.stopping import best_evaluation, reason_to_stop
 from medgan.training.watchdogs import Alarm, alarms
 
@@ -55,10 +56,18 @@ class Supervisor:
         options: of the training: `watchdogs`, `stop` and `keep`.
         look: measures samples of the averaged network at checkpoints, metrics by name; None where that is not possible.
         tell: called with each new or ended notice, and with all notices so far.
+        game: what is trained, for the remedies.
     """
 
-    def __init__(self, options: TrainingOptions, *, look: Look | None = None, tell: Tell | None = None) -> None:
-        self.options = options
+    def __init__(
+        self,
+        options: TrainingOptions,
+        *,
+        look: Look | None = None,
+        tell: Tell | None = None,
+        game: Game = GAMES["synthesis"],
+    ) -> None:
+        self.options, self.game = options, game
         self.notices: tuple[Notice, ...] = ()
         self.best: dict[str, Tensor] | None = None
         self.best_step: int | None = None
@@ -81,7 +90,7 @@ class Supervisor:
         """
         reason = None
         if self.options.watchdogs.mode != "off":
-            raised = self._warned(moment.step, alarms(history))
+            raised = self._warned(moment.step, alarms(history, self.game))
             if raised and self.options.watchdogs.mode == "stop":
                 reason = f"watchdog: {', '.join(alarm.kind for alarm in raised)}"
         rule = self.options.stop

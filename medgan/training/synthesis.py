@@ -15,16 +15,19 @@ from medgan.adversarial.lecam import LecamAnchors
 from medgan.adversarial.losses import LOSSES, smoothed_discriminator
 from medgan.adversarial.matching import mean_feature_matching
 from medgan.adversarial.penalties import Critic
+from medgan.data.principal import PrincipalComponents
 from medgan.errors import MedganError
 from medgan.geometry import Shape, Spacing
 from medgan.label_distribution import LabelDistribution
 from medgan.networks.families import advance, exported_generator, mixes_batch, pair_for
 from medgan.networks.labelled import LabelledGenerator, unlabelled
 from medgan.networks.labelled_families import labelled_pair
+from medgan.networks.principal import PrincipalGenerator
 from medgan.networks.views import views_for
 from medgan.recipe import SynthesisRecipe
 from medgan.training.batches import LabelledVolumes, parted
 from medgan.training.game import Reported, adam_phase, exported_synthesis
+from medgan.training.linear_start import around
 from medgan.training.path_regularisation import PathRegularisation, refuse_without_styles
 from medgan.training.penalty import GradientPenalty
 from medgan.training.phases import Moment, Phase
@@ -45,6 +48,8 @@ class SynthesisObjective:
         spacing: their spacing, mm.
         device: where to put the networks.
         labels: those that the recipe names, as the training scans have them.
+        start: the linear model that the generator is built around (`medgan.training.linear_start`); None for a
+            generator that begins as noise.
 
     Raises:
         MedganError: the networks cannot be made for such volumes, or do not have what the recipe asks of them.
@@ -60,12 +65,15 @@ class SynthesisObjective:
         spacing: Spacing,
         device: torch.device,
         labels: LabelDistribution | None = None,
+        start: PrincipalComponents | None = None,
     ) -> None:
         self.recipe, self.images = recipe, recipe.images
         self.shape, self.spacing = shape, spacing
         options = recipe.synthesis
         torch.manual_seed(recipe.training.seed)
         self.generator, self.discriminator = self._new_pair(labels)
+        if start is not None:
+            self.generator = around(start, self.generator, recipe.network, shape=shape, spacing=spacing)
         if options.feature_weight and not hasattr(unlabelled(self.discriminator), "features"):
             raise MedganError(
                 f"synthesis.feature_weight is {options.feature_weight:g}, but the discriminator of "
@@ -260,10 +268,12 @@ class SynthesisObjective:
 
     def export(self, average: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Configuration and weights of the averaged generator."""
+        names: Sequence[str] = []
         if isinstance(self.generator, LabelledGenerator):
             network = {"name": "labelled_generator", "arguments": self.generator.arguments}
             names = self.generator.coding.names
+        elif isinstance(self.generator, PrincipalGenerator):
+            network = {"name": "principal_generator", "arguments": self.generator.arguments}
         else:
             network = exported_generator(self.recipe.network, self.generator, shape=self.shape, spacing=self.spacing)
-            names = []
         return exported_synthesis(network, average, shape=self.shape, spacing=self.spacing, labels=names)

@@ -4,11 +4,18 @@ A watchdog reads the metrics of the last ticks and says in words why it barks, o
 not report (a loss without a penalty, a cohort too small for samples to be compared) silence the watchdogs that read
 them. That a value is not finite is no warning but the end of the training; see `medgan.training.trainer`.
 
-Metrics named "samples/..." are measured at checkpoints on samples of the averaged generator:
+Metrics named "samples/..." are measured at checkpoints on what the averaged network makes:
     samples/diversity: how many different scans the samples are worth, 0 for one scan repeated, 1 as the cohort.
     samples/nearest_training: median distance of samples to their nearest training scan, over that of held-out scans.
     samples/nearest_training_auc: probability that a sample singles out one training scan more than a held-out scan
         does; 0.5 for scans that the generator did not copy.
+    samples/change: by how much translation changes intensities, over the least that turns the one contrast's
+        intensities into the other's; 0 for scans that stay as they are.
+    samples/air: mean of a translation where its source is air, less its mean elsewhere.
+    samples/noise_gain: how many times larger a small noise on translated scans is after the way back.
+    samples/label_response: how much of the difference in mean intensity between labels a generator makes where a
+        label map is exchanged for another one; 1 for all of it, 0 for none.
+    samples/latent_response: how far scans made for one label map lie apart, over how far real scans do.
 """
 
 from __future__ import annotations
@@ -19,6 +26,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from medgan.training.metrics import History
+from medgan.training.remedies import GAMES, Game, remedy
 
 # Ticks that must agree: one alone may be an accident of its batches.
 _TICKS = 3
@@ -32,6 +40,12 @@ _COLLAPSED = 0.2
 # As many codes, used alike, make a batch of scans: one for the air and hardly another.
 _FEWEST_CODES = 2.0
 _NEARER, _SINGLED_OUT = 0.8, 0.8
+_UNCHANGED, _HIDDEN = 0.25, 10.0
+_IGNORED_LABELS, _IGNORED_LATENTS = 0.1, 0.01
+
+# Names of phases that train what judges and what makes scans; "texture" is super-resolution's.
+_JUDGES = ("discriminator", "code_discriminator")
+_MAKERS = ("generator", "encoder", "autoencoder", "translator", "texture")
 
 
 @dataclass(frozen=True)
@@ -49,52 +63,68 @@ class Alarm:
     remedy: str
 
 
-@dataclass(frozen=True)
-class Watchdog:
-    """A way in which a training fails.
+def alarms(history: History, game: Game = GAMES["synthesis"]) -> tuple[Alarm, ...]:
+    """All that is wrong by the newest metrics.
 
     Args:
-        evidence: the history to what shows the failure, or to None.
-        remedy: what to change.
+        history: of all metrics.
+        game: what is trained, for the remedies.
     """
-
-    evidence: Callable[[History], str | None]
-    remedy: str
-
-
-def alarms(history: History) -> tuple[Alarm, ...]:
-    """All that is wrong by the newest metrics."""
-    found = ((kind, dog, dog.evidence(history)) for kind, dog in WATCHDOGS.items())
-    return tuple(Alarm(kind, evidence, dog.remedy) for kind, dog, evidence in found if evidence is not None)
+    found = ((kind, evidence(history)) for kind, evidence in WATCHDOGS.items())
+    return tuple(Alarm(kind, evidence, remedy(kind, game)) for kind, evidence in found if evidence is not None)
 
 
 def vanishing_gradient(history: History) -> str | None:
-    """The generator is no longer told anything: its gradient has shrunk to a thousandth of what it was."""
-    norms = _values(history, "generator/gradient_norm")
-    if len(norms) < 2 * _TICKS:
-        return None
-    now = median(norms[-_TICKS:])
-    largest = max(median(norms[start : start + _TICKS]) for start in range(len(norms) - _TICKS + 1))
-    if now > _VANISHED * largest:
-        return None
-    return f"the norm of the generator's gradient is {now:.3g}, it has been {largest:.3g}"
+    """A generating network is no longer told anything: its gradient has shrunk to a thousandth of what it was."""
+    for maker in _MAKERS:
+        norms = _values(history, f"{maker}/gradient_norm")
+        if len(norms) < 2 * _TICKS:
+            continue
+        now = median(norms[-_TICKS:])
+        largest = max(median(norms[start : start + _TICKS]) for start in range(len(norms) - _TICKS + 1))
+        if now <= _VANISHED * largest:
+            name = "generator" if maker == "texture" else maker
+            return f"the norm of the {name}'s gradient is {now:.3g}, it has been {largest:.3g}"
+    return None
 
 
 def discriminator_wins(history: History) -> str | None:
-    """The discriminator tells all generated volumes from real ones: its loss, where that cannot be negative, is
+    """A discriminator tells all generated volumes from real ones: its loss, where that cannot be negative, is
     practically zero.
     """
-    losses = _values(history, "discriminator/adversarial")[-_TICKS:]
-    if len(losses) < _TICKS or not all(0 <= loss < _WON for loss in losses):
-        return None
-    real, generated = (_values(history, f"discriminator/{name}_logit")[-1:] for name in ("real", "generated"))
-    logits = f"; logits: {real[0]:.3g} for real, {generated[0]:.3g} for generated volumes" if real and generated else ""
-    return f"the discriminator's adversarial loss is {losses[-1]:.2g}, below {_WON:g} for {_TICKS} ticks{logits}"
+    for judge in _JUDGES:
+        for way in _ways(history, judge):
+            losses = _values(history, f"{judge}/adversarial{way}")[-_TICKS:]
+            if len(losses) == _TICKS and all(0 <= loss < _WON for loss in losses):
+                return _victory(history, judge, way, losses[-1])
+    return None
+
+
+def _victory(history: History, judge: str, way: str, loss: float) -> str:
+    real, generated = (_values(history, f"{judge}/{name}_logit{way}")[-1:] for name in ("real", "generated"))
+    shown = "codes" if judge == "code_discriminator" else "volumes"
+    logits = f"; logits: {real[0]:.3g} for real, {generated[0]:.3g} for generated {shown}" if real and generated else ""
+    which = f" ({way.removeprefix('_')})" if way else ""
+    name = judge.replace("_", " ")
+    return f"the {name}'s adversarial loss{which} is {loss:.2g}, below {_WON:g} for {_TICKS} ticks{logits}"
 
 
 def exploding_penalty(history: History) -> str | None:
-    """What the penalties add to the discriminator's loss dwarfs the game itself, and has grown or is absurd."""
-    whole, adversarial = _together(history, "discriminator/loss", "discriminator/adversarial")
+    """What the penalties add to a discriminator's loss dwarfs the game itself, and has grown or is absurd."""
+    for judge in _JUDGES:
+        names = [f"{judge}/adversarial{way}" for way in _ways(history, judge)]
+        if not names:
+            continue
+        whole, *parts = _together(history, f"{judge}/loss", *names)
+        adversarial = [sum(at_once) for at_once in zip(*parts, strict=True)]
+        evidence = _dwarfed(whole, adversarial)
+        if evidence is not None:
+            return f"the penalty adds {evidence} to the {judge.replace('_', ' ')}'s adversarial loss"
+    return None
+
+
+def _dwarfed(whole: list[float], adversarial: list[float]) -> str | None:
+    """What is added to an adversarial loss, in numbers, where it is far too much."""
     if len(whole) < _TICKS:
         return None
     added = [loss - part for loss, part in zip(whole, adversarial, strict=True)]
@@ -103,14 +133,13 @@ def exploding_penalty(history: History) -> str | None:
     grown = bool(before) and median(added[-_TICKS:]) > _GROWN * max(median(before), 0.0)
     if min(now) < _DOMINATES or not (grown or min(now) > _ABSURD):
         return None
-    return f"the penalty adds {added[-1]:.3g} to the discriminator's adversarial loss of {adversarial[-1]:.3g}"
+    return f"{added[-1]:.3g} (beside {adversarial[-1]:.3g})"
 
 
 def mode_collapse(history: History) -> str | None:
     """Samples are worth far fewer different scans than the cohort is, and are not becoming more."""
-    values = _values(history, "samples/diversity")
-    # The first look does not count: every generator begins with samples that hardly differ.
-    if len(values) <= _LOOKS or max(values[-_LOOKS:]) >= _COLLAPSED:
+    values = _from_the_third(history, "samples/diversity")
+    if not values or max(values) >= _COLLAPSED:
         return None
     share = max(values[-1], 0.0)
     return f"samples have {share:.0%} of the cohort's diversity, below {_COLLAPSED:.0%} at {_LOOKS} checkpoints"
@@ -135,47 +164,96 @@ def memorisation(history: History) -> str | None:
     )
 
 
-WATCHDOGS: Mapping[str, Watchdog] = {
-    "vanishing_gradient": Watchdog(
-        vanishing_gradient,
-        "Use a loss that does not saturate (synthesis.loss=relativistic or non_saturating), add a gradient penalty, or "
-        "lower synthesis.optimizer.discriminator_learning_rate.",
-    ),
-    "discriminator_wins": Watchdog(
-        discriminator_wins,
-        "Raise synthesis.penalty.weight, lower synthesis.optimizer.discriminator_learning_rate or "
-        "synthesis.discriminator_steps, or give more scans.",
-    ),
-    "exploding_penalty": Watchdog(
-        exploding_penalty,
-        "Lower the learning rates or synthesis.penalty.weight, set training.gradient_clip, or set "
-        "synthesis.penalty.interval=1.",
-    ),
-    "mode_collapse": Watchdog(
-        mode_collapse,
-        "Use synthesis.loss=relativistic with synthesis.penalty.kind=r1+r2, lower the learning rates, or begin again "
-        "with another training.seed.",
-    ),
-    "codebook_collapse": Watchdog(
-        codebook_collapse,
-        "Lower synthesis.optimizer.learning_rate or synthesis.autoencoding.commitment_weight, or lower "
-        "synthesis.autoencoding.codebook_decay so that the codebook follows faster.",
-    ),
-    "memorisation": Watchdog(
-        memorisation,
-        "Give more scans, train for fewer synthesis.images, or make the networks smaller (network.width); audit the "
-        "samples with `medgan evaluate synthesis` before any of them leaves the house.",
-    ),
+def unchanged_scans(history: History) -> str | None:
+    """Translation gives scans back as they were."""
+    changes = _from_the_third(history, "samples/change")
+    if not changes or max(changes) >= _UNCHANGED:
+        return None
+    return (
+        f"translation changes intensities by {changes[-1]:.0%} of the least that turns the one contrast's intensities "
+        f"into the other's, below {_UNCHANGED:.0%} at {_LOOKS} checkpoints"
+    )
+
+
+def inverted_intensities(history: History) -> str | None:
+    """Translation makes air brighter than what is in it."""
+    differences = _from_the_third(history, "samples/air")
+    if not differences or min(differences) <= 0:
+        return None
+    return (
+        f"where sources are air, translated scans are {differences[-1]:.2g} brighter than elsewhere (normalised "
+        f"intensity), at {_LOOKS} checkpoints"
+    )
+
+
+def hidden_information(history: History) -> str | None:
+    """Scans come back by a trace too faint to see in the translated ones (Chu et al. 2017, arXiv:1712.02950)."""
+    gains = _from_the_third(history, "samples/noise_gain")
+    if not gains or min(gains) <= _HIDDEN:
+        return None
+    return (
+        f"a faint noise on translated scans is {gains[-1]:.3g} times stronger after the way back, above {_HIDDEN:g} at "
+        f"{_LOOKS} checkpoints: the cycle is closed by what cannot be seen"
+    )
+
+
+def ignored_labels(history: History) -> str | None:
+    """A generator makes the same scan for whatever label map."""
+    responses = _from_the_third(history, "samples/label_response")
+    if not responses or max(responses) >= _IGNORED_LABELS:
+        return None
+    return (
+        f"where the label map is exchanged, intensities follow by {max(responses[-1], 0.0):.0%} of the difference "
+        f"between the labels' means, below {_IGNORED_LABELS:.0%} at {_LOOKS} checkpoints"
+    )
+
+
+def ignored_latents(history: History) -> str | None:
+    """A generator makes one scan for each label map, whatever the latent vector."""
+    responses = _from_the_third(history, "samples/latent_response")
+    if not responses or max(responses) >= _IGNORED_LATENTS:
+        return None
+    return (
+        f"scans made for one label map lie apart by {responses[-1]:.2%} of what real scans do, below "
+        f"{_IGNORED_LATENTS:.0%} at {_LOOKS} checkpoints"
+    )
+
+
+WATCHDOGS: Mapping[str, Callable[[History], str | None]] = {
+    "vanishing_gradient": vanishing_gradient,
+    "discriminator_wins": discriminator_wins,
+    "exploding_penalty": exploding_penalty,
+    "mode_collapse": mode_collapse,
+    "codebook_collapse": codebook_collapse,
+    "memorisation": memorisation,
+    "unchanged_scans": unchanged_scans,
+    "inverted_intensities": inverted_intensities,
+    "hidden_information": hidden_information,
+    "ignored_labels": ignored_labels,
+    "ignored_latents": ignored_latents,
 }
-"""All watchdogs by the kind of failure that they name."""
+"""All watchdogs by the kind of failure that they name: the history to what shows it, or to None."""
 
 
 def _values(history: History, name: str) -> list[float]:
     return [value for _, value in history.get(name, [])]
 
 
-def _together(history: History, first: str, second: str) -> tuple[list[float], list[float]]:
-    """The values of two metrics at the steps at which both were reported."""
-    others = dict(history.get(second, []))
-    pairs = [(value, others[step]) for step, value in history.get(first, []) if step in others]
-    return [one for one, _ in pairs], [other for _, other in pairs]
+def _from_the_third(history: History, name: str) -> list[float]:
+    """The values of the last two looks, from the third on: every network begins with samples that hardly differ."""
+    values = _values(history, name)
+    return values[-_LOOKS:] if len(values) > _LOOKS else []
+
+
+def _ways(history: History, judge: str) -> list[str]:
+    """The endings of the names of a discriminator's adversarial losses: several where it judges several things."""
+    start = f"{judge}/adversarial"
+    endings = [name.removeprefix(start) for name in history if name.startswith(start)]
+    return [ending for ending in endings if not ending or ending.startswith("_")]
+
+
+def _together(history: History, *names: str) -> list[list[float]]:
+    """The values of several metrics at the steps at which all were reported."""
+    tables = [dict(history.get(name, [])) for name in names]
+    steps = [step for step in tables[0] if all(step in table for table in tables)]
+    return [[table[step] for step in steps] for table in tables]

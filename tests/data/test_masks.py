@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import SimpleITK
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage, generate_uid
 
 from medgan.data.cohort import Cohort
 from medgan.data.mask_names import Named, matched
@@ -225,3 +227,72 @@ def test_names_that_fit_twice_or_not_at_all_are_not_guessed() -> None:
     assert "desc-b" in str(found[0])
     assert _match(["sub-1_T2w.nii.gz"], ["sub-1_T1w_seg.nii.gz"]) == ["no label map has its name"]
     assert _match(["sub-1_ses-1_T1w.nii.gz"], ["sub-1_ses-2_dseg.nii.gz"]) == ["no label map has its name"]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A BIDS dataset of three people with two visits each, segmented by one pipeline that leaves much else behind."""
+    root = tmp_path / "dataset"
+    for subject in ("01", "02", "03"):
+        for visit in ("1", "2"):
+            seed, stem = int(subject + visit), f"sub-{subject}/ses-{visit}/anat/sub-{subject}_ses-{visit}"
+            labels, noise = _labels(seed), np.random.default_rng(seed).random(SHAPE, dtype=np.float32)
+            _save(root / f"{stem}_T1w.nii.gz", labels.astype(np.float32) * 10 + noise, _oblique())
+            derived = root / "derivatives" / "manual"
+            _save(derived / f"{stem}_dseg.nii.gz", labels, _oblique())
+            _save(derived / f"{stem}_desc-other_dseg.nii.gz", _labels(seed + 100), _oblique())
+            _save(derived / f"{stem}_space-MNI152NLin6Asym_dseg.nii.gz", _labels(seed + 200), np.diag([2.0, 2, 3, 1]))
+            _save(derived / f"{stem}_desc-brain_mask.nii.gz", (labels > 0).astype(np.uint8), _oblique())
+            _save(derived / f"{stem}_label-GM_probseg.nii.gz", noise, _oblique())
+            _save(derived / f"{stem}_desc-preproc_T1w.nii.gz", noise, _oblique())
+    return root
+
+
+@pytest.mark.parametrize("masks", [".", "derivatives", "derivatives/manual"])
+def test_a_bids_dataset_is_paired_by_visit(dataset: Path, tmp_path: Path, masks: str) -> None:
+    prepared = prepare([dataset], tmp_path / "cohort", masks=dataset / masks, split=(0.4, 0.3, 0.3))
+    assert not prepared.failures
+    records = prepared.cohort.records
+    assert len(records) == 6
+    for record in records:
+        name = record.name.removesuffix("_T1w")
+        assert record.mask is not None
+        assert PurePosixPath(record.mask.path).name == f"{name}_dseg.nii.gz"
+        seed = int("".join(part.split("-")[1] for part in name.split("_")))
+        turned = nib.as_closest_canonical(nib.Nifti1Image(_labels(seed), _oblique()))
+        np.testing.assert_array_equal(prepared.cohort.mask(record), np.asarray(turned.dataobj))
+    assert {record.subject for record in records} == {"sub-01", "sub-02", "sub-03"}
+
+
+def test_label_maps_of_two_pipelines_are_refused_until_one_is_named(dataset: Path, tmp_path: Path) -> None:
+    name = "sub-01/ses-1/anat/sub-01_ses-1_dseg.nii.gz"
+    _save(dataset / "derivatives" / "machine" / name, _labels(7), _oblique())
+    prepared = prepare([dataset], tmp_path / "both", masks=dataset, split=(0.4, 0.3, 0.3))
+    ((path, reason),) = prepared.failures
+    assert path.name == "sub-01_ses-1_T1w.nii.gz"
+    assert "2 label maps fit its name: " in reason
+    assert "machine" in reason
+    one = prepare([dataset], tmp_path / "one", masks=dataset / "derivatives" / "manual", split=(0.4, 0.3, 0.3))
+    assert not one.failures
+
+
+@pytest.mark.parametrize(
+    ("storage", "modality", "word"),
+    [
+        (SegmentationStorage, "SEG", "segmentation"),
+        (RTStructureSetStorage, "RTSTRUCT", "radiotherapy structures"),
+    ],
+)
+def test_label_maps_as_dicom_objects_are_refused_with_a_way_out(
+    pairs: Path, storage: UID, modality: str, word: str
+) -> None:
+    drawn = Dataset()
+    drawn.file_meta = FileMetaDataset()
+    drawn.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    drawn.SOPClassUID, drawn.Modality = storage, modality
+    for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        setattr(drawn, name, generate_uid())
+    (pairs / "drawn").mkdir()
+    drawn.save_as(pairs / "drawn" / "case_1.dcm", enforce_file_format=True)
+    with pytest.raises(MedganError, match=rf"DICOM objects \({word}\), which medgan does not read.*segimage2itkimage"):
+        _prepared(pairs, masks=pairs / "drawn")

@@ -67,3 +67,12 @@ def test_unusable_sets(heads: Arrays) -> None:
         ms_ssim_diversity(heads[:1])
     with pytest.raises(MedganError, match="volume 1 has shape"):
         ms_ssim_diversity([heads[0], heads[1][:-1]])
+
+
+def test_fewer_pairs_of_large_volumes() -> None:
+    random = np.random.default_rng(0)
+    small = [random.random((16, 16, 16), dtype=np.float32) for _ in range(21)]
+    assert ms_ssim_diversity(small).pairs == 200
+    large = [np.broadcast_to(random.random((1, 16, 1), dtype=np.float32), (160, 16, 300)) for _ in range(12)]
+    assert ms_ssim_diversity(large).pairs == 66
+    assert ms_ssim_diversity(large, pairs=3).pairs == 3

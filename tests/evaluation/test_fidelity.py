@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from medgan.errors import MedganError
-from medgan.evaluation.fidelity import kid, real_floor
+from medgan.evaluation.fidelity import kid, median_distance, mmd, mmd_floor, real_floor
 
 
 def by_double_loop(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
@@ -98,3 +98,43 @@ def test_too_few_scans_or_different_encoders() -> None:
         real_floor(np.zeros((3, 2)))
     with pytest.raises(MedganError, match="2 columns"):
         kid(np.zeros((4, 2)), np.zeros((4, 3)))
+
+
+def test_gaussian_kernel_against_scikit_learn() -> None:
+    from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
+
+    random = np.random.default_rng(6)
+    x, y = random.normal(size=(9, 5)), random.normal(0.5, 2, (7, 5))
+    bandwidth = float(np.median(euclidean_distances(x)[np.triu_indices(9, k=1)]))
+    assert median_distance(x) == pytest.approx(bandwidth)
+
+    def of_distinct(kernel: NDArray[np.float64]) -> float:
+        return float(kernel[~np.eye(len(kernel), dtype=bool)].mean())
+
+    gamma = 0.5 / bandwidth**2
+    expected = of_distinct(rbf_kernel(x, gamma=gamma)) + of_distinct(rbf_kernel(y, gamma=gamma))
+    expected -= 2 * rbf_kernel(x, y, gamma=gamma).mean()
+    assert mmd(x, y).value == pytest.approx(expected, rel=1e-10)
+    assert mmd(x, y).low <= mmd(x, y).value <= mmd(x, y).high
+
+
+def test_gaussian_discrepancy_of_known_gaussians() -> None:
+    """On the line the mean of the kernel over N(0, 1) and N(m, 1) is s / r exp(-m^2 / (2 r^2)) with r^2 = s^2 + 2."""
+    random, bandwidth, shift = np.random.default_rng(7), 1.5, 0.8
+    width = bandwidth**2 + 2
+    expected = 2 * bandwidth / width**0.5 * (1 - np.exp(-(shift**2) / (2 * width)))
+    values = [
+        mmd(random.normal(size=(40, 1)), random.normal(shift, 1, (30, 1)), bandwidth=bandwidth, subsets=2).value
+        for _ in range(400)
+    ]
+    assert abs(np.mean(values) - expected) < 3 * np.std(values) / 20
+
+
+def test_gaussian_floor_and_far_sets() -> None:
+    random = np.random.default_rng(8)
+    real = random.normal(size=(60, 10))
+    floor = mmd_floor(real)
+    assert floor.low < mmd(real, random.normal(size=(60, 10))).value < floor.high
+    assert mmd(real, random.normal(50, 1e-3, (60, 10))).value > 1
+    with pytest.raises(MedganError, match="all alike"):
+        mmd(np.ones((5, 3)), np.zeros((5, 3)))

@@ -7,7 +7,13 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from medgan.errors import MedganError
-from medgan.evaluation.translation import AIR, IntensityMap, intensity_distance
+from medgan.evaluation.translation import (
+    AIR,
+    IntensityMap,
+    air_brightness,
+    intensity_distance,
+    relative_change,
+)
 
 
 def test_the_map_is_the_conditional_mean() -> None:
@@ -43,3 +49,36 @@ def test_nothing_to_compare_is_refused() -> None:
         IntensityMap.fitted([(np.zeros((2, 2, 2)), np.zeros((2, 2, 3)))])
     with pytest.raises(MedganError, match="nothing but air"):
         intensity_distance([np.zeros((2, 2, 2))], [np.ones((2, 2, 2))])
+
+
+def test_no_map_of_intensities_changes_less_than_the_distance() -> None:
+    rng = np.random.default_rng(0)
+    source = rng.uniform(0.1, 1.0, (12, 12, 12))
+    targets = rng.uniform(0.1, 1.0, (12, 12, 12)) ** 2 + 0.1
+    # Rank for rank is the least change that reaches the other histogram; any other order of ranks changes more.
+    ranks = source.ravel().argsort().argsort()
+    sorted_targets = np.sort(targets.ravel())
+    least = sorted_targets[ranks].reshape(source.shape)
+    inverted = sorted_targets[::-1][ranks].reshape(source.shape)
+    assert relative_change(source, least, targets) == pytest.approx(1, abs=0.02)
+    assert relative_change(source, inverted, targets) > 2
+    assert relative_change(source, source, targets) == 0
+    half = source + 0.5 * (least - source)
+    assert relative_change(source, half, targets) == pytest.approx(0.5, abs=0.02)
+
+
+def test_there_is_no_share_of_nothing() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.uniform(0.1, 1, (2, 10, 10, 10))
+    assert relative_change(one, other, one) is None
+    assert relative_change(np.zeros(5), np.ones(5), one) is None
+    assert relative_change(one, one, np.zeros(5)) is None
+
+
+def test_air_that_turns_bright() -> None:
+    source = np.array([0.0, 0.01, 0.3, 0.6, 0.9])
+    assert air_brightness(source, source) == pytest.approx(0.005 - 0.6)
+    assert air_brightness(source, 1 - source) == pytest.approx(0.995 - 0.4)
+    # A few dark voxels are no air, and without tissue there is nothing to compare with.
+    assert air_brightness(np.array([0.01] + [0.5] * 20), np.ones(21)) is None
+    assert air_brightness(np.zeros(4), np.ones(4)) is None

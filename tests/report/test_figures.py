@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medgan.errors import MedganError
-from medgan.report.figures import bars, curves, midplanes, montage, sample_grid, scale_for, scatter
+from medgan.report.charts import bars, curves, lines, paired_dots, scale_for, scatter
+from medgan.report.figures import midplanes, montage, sample_grid, scale_length, side_by_side
 from medgan.volume import Volume
 
 
@@ -120,3 +121,49 @@ def test_bars_grow_with_their_number() -> None:
         pixels(bars({str(i): (i + 1.0, i, i + 2.0) for i in range(count)}, label="distance")) for count in (1, 3)
     )
     assert three.shape[0] > one.shape[0]
+
+
+@pytest.mark.parametrize(("extent", "length"), [(400, 100), (180, 50), (40, 10), (7, 2), (2, 1), (0.5, 1)])
+def test_bars_are_round_and_at_most_a_third_of_the_picture(extent: float, length: int) -> None:
+    assert scale_length(extent) == length
+
+
+def test_the_bar_is_as_long_as_it_says() -> None:
+    """The axial plane is 40 mm wide; its bar of 10 mm is a quarter of that."""
+    picture = pixels(midplanes([("scan", ball((20, 24, 16), 2.0, value=0.0))], window=(0, 1))).astype(int)
+    grey = (np.abs(picture - 0xE8) < 6).all(axis=2)
+    row = max(range(len(grey)), key=lambda n: longest_run(grey[n]))
+    # All planes share one scale: the widest, the sagittal one, is 48 mm; margins take a little of the width.
+    assert longest_run(grey[row]) / picture.shape[1] == pytest.approx(10 / 48, rel=0.12)
+
+
+def longest_run(line: NDArray[np.bool_]) -> int:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], line.astype(int), [0]])))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+def test_pairs_stand_side_by_side() -> None:
+    pair = (("synthetic 0", ball()), ("training 3", ball(value=50)))
+    one, two = (pixels(side_by_side([pair] * count)) for count in (1, 2))
+    assert two.shape[1] == pytest.approx(2 * one.shape[1], rel=0.05)
+    # Each scan has a grey scale of its own: both balls are white.
+    white = (one > 250).all(axis=2)
+    left, right = white[:, : white.shape[1] // 2], white[:, white.shape[1] // 2 :]
+    assert left.sum() == pytest.approx(right.sum(), rel=0.1)
+    with pytest.raises(MedganError, match="no pairs"):
+        side_by_side([])
+
+
+def test_lines_and_dots_show_all_series() -> None:
+    def coloured(png: bytes) -> set[str]:
+        found = pixels(png).astype(int)
+        names = {"blue": (0, 0x72, 0xB2), "orange": (0xD5, 0x5E, 0)}
+        return {name for name, colour in names.items() if (np.abs(found - colour).sum(axis=2) < 30).sum() > 40}
+
+    series = {"real": [(0.0, 1.0), (1.0, 2.0)], "synthetic": [(0.0, 2.0), (1.0, 1.0)]}
+    assert coloured(lines(series, across="x", up="y")) == {"blue", "orange"}
+    groups = {f"region {n}": ([1.0, 2.0, 3.0] * 5, [2.0, 3.0] * 5) for n in range(4)}
+    wide = paired_dots(groups, names=("real", "synthetic"), label="ml")
+    assert (
+        pixels(wide).shape[0] > 1.5 * pixels(paired_dots({"one": ([1.0], [])}, names=("a", "b"), label="ml")).shape[0]
+    )

@@ -1,29 +1,39 @@
 from __future__ import annotations
 
+import hashlib
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medgan.errors import MedganError
-from medgan.report.figures import scatter
+from medgan.report.charts import scatter
 from medgan.report.html import (
     Block,
     Commands,
     Curves,
+    Excerpt,
     Heading,
     KeyFigure,
     KeyFigures,
+    Measure,
+    Measures,
     Picture,
+    Span,
     Table,
     Text,
+    VerdictCard,
+    Verdicts,
+    Viewer,
     Warning,
     render_report,
     shown,
     write_report,
 )
+from medgan.volume import Volume
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
@@ -133,6 +143,74 @@ def test_text_key_figures_and_commands(page: Page) -> None:
     assert page.text_of("dd") == ["0.5123", "floor 0.2", "1 of 8"]
     assert page.text_of("code") == ["medgan train x\nmedgan generate y"]
     assert any("Research use only" in text for text in page.text_of("p"))
+
+
+def rich_blocks() -> list[Block]:
+    return [
+        Verdicts([VerdictCard("faithful", "good", "As real ones."), VerdictCard("private", "bad", "Copies.")]),
+        Measures(
+            [
+                Measure("KID", "0 is best", Span(2.0, 1.0, 4.0), Span(0.0, -1.0, 1.0), 2.0),
+                Measure("Alone", "", Span(0.5)),
+                Measure("Missing", "", None, Span(1.0)),
+            ]
+        ),
+        Table(["a"], [["b"]], "Folded away", folded=True),
+        Viewer([("Scan <1>", Volume(np.zeros((3, 4, 5)), np.eye(4)))]),
+        Excerpt("We did this [1].\n\nAnd that.", ["Somebody. Something. 2020."], "Copy:"),
+    ]
+
+
+def test_verdicts_have_words_and_signs_beside_colours() -> None:
+    page = Page(render_report("t", "", rich_blocks()))
+    assert [item.get("class") for item in page.all("li")][:2] == ["good", "bad"]
+    words = page.text_of("p")
+    for word in ("Good", "Faithful", "As real ones.", "Bad", "Private", "Copies."):
+        assert word in words
+    assert page.text_of("span")[:2] == ["✓", "✕"]
+    with pytest.raises(MedganError, match="level 'superb'"):
+        render_report("t", "", [Verdicts([VerdictCard("faithful", "superb", "")])])
+
+
+def test_measures_stand_on_one_scale_with_their_floor() -> None:
+    page = Page(render_report("t", "", rich_blocks()))
+    assert len(page.all("svg")) == 2  # nothing is drawn where nothing was measured
+    (band,) = page.all("rect")
+    # From -1 to 4 over 94 percent of the length, 3 left at each end.
+    assert float(str(band["x"])) == 3
+    assert float(str(band["width"])) == pytest.approx(94 * 2 / 5, abs=0.02)
+    values = [line for line in page.all("line") if line["class"] == "value"]
+    assert float(str(values[0]["x1"])) == pytest.approx(3 + 94 * 3 / 5, abs=0.02)
+    assert "2 ×" in page.text_of("td")
+    assert page.all("svg")[0]["aria-label"] == "KID: synthetic 2, real 0"
+
+
+def test_a_page_with_a_viewer_runs_its_own_script_alone() -> None:
+    text = render_report("t", "", rich_blocks())
+    page = Page(text)
+    policy = str(
+        next(meta["content"] for meta in page.all("meta") if "content" in meta and "src" in str(meta["content"]))
+    )
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    scripts = page.all("script")
+    assert [script.get("type") for script in scripts] == ["application/json", None]
+    body = text[text.rindex("<script>") + len("<script>") : text.rindex("</script>")]
+    digest = b64encode(hashlib.sha256(body.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert not re.search(r"https?:|fetch\(|XMLHttp|import\(|WebSocket", body)
+    assert "script-src" not in render_report("t", "", [Text("plain")])
+
+
+def test_excerpts_and_folded_tables() -> None:
+    page = Page(render_report("t", "", rich_blocks()))
+    assert page.text_of("summary") == ["Folded away"]
+    (quote,) = page.all("blockquote")
+    (button,) = [one for one in page.all("button") if one.get("class") == "copy"]
+    assert button["data-copies"] == quote["id"]
+    assert "Somebody. Something. 2020." in page.text_of("li")
+    assert page.text_of("option") == ["Scan <1>"]
+    with pytest.raises(MedganError, match="no scans"):
+        render_report("t", "", [Viewer([])])
 
 
 def test_user_text_is_escaped(dots: bytes) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
+from typing import Any
 
 import pytest
 
 from medgan.training.metrics import History
+from medgan.training.remedies import GAMES, game_of, remedy
 from medgan.training.watchdogs import WATCHDOGS, alarms
 
 
@@ -29,6 +32,11 @@ HEALTHY = _history(
     samples__diversity=[0.02, 0.1, 0.4, 0.6, 0.7, 0.7, 0.8, 0.8, 0.8, 0.8],
     samples__nearest_training=[2.0, 1.6, 1.3, 1.2, 1.1, 1.1, 1.0, 1.0, 1.0, 1.0],
     samples__nearest_training_auc=[0.2, 0.3, 0.4, 0.4, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5],
+    samples__change=[0.05, 0.2, 0.6, 0.9, 1.0, 1.1, 1.1, 1.2, 1.1, 1.1],
+    samples__air=[-0.4, -0.3, -0.4, -0.4, -0.5, -0.4, -0.4, -0.4, -0.4, -0.4],
+    samples__noise_gain=[1.0, 1.2, 1.5, 2.0, 2.0, 3.0, 2.0, 2.0, 2.0, 2.0],
+    samples__label_response=[0.0, 0.1, 0.4, 0.6, 0.8, 0.9, 1.0, 0.9, 1.0, 0.9],
+    samples__latent_response=[0.001, 0.01, 0.05, 0.1, 0.2, 0.2, 0.3, 0.3, 0.3, 0.3],
 )
 
 
@@ -59,6 +67,11 @@ FAILURES = {
         "samples/nearest_training": [2.0, 1.5, 1.1, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4],
         "samples/nearest_training_auc": [0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0],
     },
+    "unchanged_scans": {"samples/change": [0.05, 0.2, 0.4, 0.5, 0.4, 0.3, 0.25, 0.2, 0.1, 0.05]},
+    "inverted_intensities": {"samples/air": [-0.1, 0.1, -0.1, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4]},
+    "hidden_information": {"samples/noise_gain": [1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 40.0]},
+    "ignored_labels": {"samples/label_response": [0.0, 0.1, 0.2, 0.1, 0.1, 0.05, 0.02, 0.01, -0.02, -0.03]},
+    "ignored_latents": {"samples/latent_response": [0.01, 0.01, 0.02, 0.01, 0.01, 0.01, 0.01, 0.005, 0.002, 0.001]},
 }
 
 
@@ -70,7 +83,7 @@ def test_each_failure_is_named_alone_with_its_figures_and_a_remedy(kind: str) ->
     (alarm,) = alarms(HEALTHY | changed)
     assert alarm.kind == kind
     assert any(character.isdigit() for character in alarm.evidence)
-    assert alarm.remedy == WATCHDOGS[kind].remedy
+    assert alarm.remedy == remedy(kind, GAMES["synthesis"])
 
 
 def test_every_watchdog_has_a_failure_here() -> None:
@@ -84,6 +97,11 @@ def test_one_bad_tick_is_no_failure() -> None:
         ("discriminator/loss", 1e6),
         ("samples/diversity", 0.0),
         ("autoencoder/codes_used", 1.0),
+        ("samples/change", 0.0),
+        ("samples/air", 0.5),
+        ("samples/noise_gain", 100.0),
+        ("samples/label_response", 0.0),
+        ("samples/latent_response", 0.0),
     ):
         pairs = [*HEALTHY[name][:-1], (100, value)]
         assert not alarms(HEALTHY | {name: pairs}), name
@@ -113,3 +131,69 @@ def test_samples_near_to_all_training_scans_are_not_called_memorised() -> None:
     # A blurred average is nearer to every scan than scans are to each other, but singles out none.
     history = _history(samples__nearest_training=[0.5] * 4, samples__nearest_training_auc=[0.1] * 4)
     assert not alarms(history)
+
+
+VANISHING = [math.exp(-2 * tick) for tick in range(10)]
+
+
+@pytest.mark.parametrize("maker", ["generator", "encoder", "autoencoder", "translator", "texture"])
+def test_every_network_that_makes_scans_is_watched(maker: str) -> None:
+    history = {f"{maker}/gradient_norm": list(enumerate(VANISHING))}
+    assert _kinds(history) == {"vanishing_gradient"}
+
+
+@pytest.mark.parametrize("way", ["", "_there", "_back"])
+@pytest.mark.parametrize("judge", ["discriminator", "code_discriminator"])
+def test_every_discriminator_is_watched_for_each_thing_that_it_judges(judge: str, way: str) -> None:
+    # The other directions of the same discriminator are in balance.
+    losses = {f"{judge}/adversarial{one}": list(enumerate([0.4] * 5)) for one in ("_there", "_back") if way}
+    losses[f"{judge}/adversarial{way}"] = list(enumerate([0.4, 0.2, 0.01, 0.005, 0.001]))
+    losses[f"{judge}/real_logit{way}"] = losses[f"{judge}/generated_logit{way}"] = [(4, 7.0)]
+    (alarm,) = alarms(losses)
+    assert alarm.kind == "discriminator_wins"
+    assert judge.replace("_", " ") in alarm.evidence
+    assert way.removeprefix("_") in alarm.evidence
+    assert "7 for real" in alarm.evidence
+
+
+def test_a_penalty_is_held_against_all_that_a_discriminator_judges() -> None:
+    judged = {f"discriminator/adversarial_{way}": list(enumerate([0.5] * 10)) for way in ("there", "back")}
+    whole = list(enumerate([1.0 + 0.01 * 3.0**tick for tick in range(10)]))
+    assert _kinds({**judged, "discriminator/loss": whole}) == {"exploding_penalty"}
+    assert not alarms({**judged, "discriminator/loss": list(enumerate([1.1] * 10))})
+
+
+# What belongs to other kinds of training than each.
+FOREIGN = {
+    "vqgan": ("penalty", "discriminator_steps", "translation.", "mask_to_scan."),
+    "translation": ("synthesis", "mask_to_scan."),
+    "mask_to_scan": ("synthesis", "translation."),
+    "super_resolution": ("synthesis", "translation.", "mask_to_scan."),
+}
+
+
+@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize("kind", ["vanishing_gradient", "discriminator_wins", "exploding_penalty"])
+def test_remedies_name_fields_of_the_training_alone(kind: str, game: str) -> None:
+    from medgan.recipe_files import load_recipe
+
+    told = remedy(kind, GAMES[game])
+    if not (kind == "exploding_penalty" and game == "vqgan"):  # which has no penalty
+        assert not any(word in told for word in FOREIGN.get(game, ()))
+    shipped = {
+        "synthesis": "synthesis/r3gan",
+        "alpha_wgan": "synthesis/alpha_wgan",
+        "vqgan": "synthesis/vqgan",
+        "translation": "translation/cyclegan",
+        "mask_to_scan": "synthesis/mask_to_scan",
+        "super_resolution": "super_resolution/esrgan3d",
+    }[game]
+    recipe = load_recipe(shipped)
+    assert game_of(recipe) == GAMES[game]
+    for field in re.findall(r"(?:synthesis|translation|mask_to_scan|super_resolution)(?:\.[a-z_]+)+", told):
+        if kind == "exploding_penalty" and game == "vqgan":
+            continue
+        place: Any = recipe
+        for part in field.split("."):
+            assert hasattr(place, part), field
+            place = getattr(place, part)

@@ -95,6 +95,9 @@ def test_a_training_is_evaluated_inside_labels_and_reported(run: Path, cohort: C
     assert "case_" not in page
     config = json.loads((run / "model" / "config.json").read_text())
     assert config["mask_labels"] == [0, 1, 4]
+    learned = config["training"]["trained_on"]
+    scans = {record.voxels_sha256 for record in cohort.split("train")}
+    assert set(learned) == scans | {record.mask.voxels_sha256 for record in cohort.split("train") if record.mask}
 
 
 def test_pairs_lie_on_the_grid_of_their_label_map(pairs: Path) -> None:
@@ -117,7 +120,8 @@ def test_samples_tell_their_parents_but_nobodys_name(pairs: Path) -> None:
     about = json.loads(text)
     for number, one in enumerate(about["samples"]):
         source = pairs / "masks" / f"patient_{number // 3}.nii.gz"
-        assert one["parents"] == [{"kind": "label map", "sha256": hashlib.sha256(source.read_bytes()).hexdigest()}]
+        (parent,) = one["parents"]
+        assert (parent["kind"], parent["sha256"]) == ("label map", hashlib.sha256(source.read_bytes()).hexdigest())
         assert (one["seed"], one["index"]) == (7, number % 3)
         assert (pairs / "out" / one["file"]).is_file()
         assert (pairs / "out" / one["label_map"]).is_file()
@@ -137,6 +141,25 @@ def test_pairs_are_a_cohort_whose_siblings_stay_together(pairs: Path, tmp_path: 
     assert {record.subject for record in cohort.records} == {"mask-0000", "mask-0001"}
     assert all(record.mask is not None for record in cohort.records)
     assert len({record.split for record in cohort.records if record.subject == "mask-0000"}) == 1
+
+
+def test_warped_pairs_show_other_shapes_and_keep_their_parents(run: Path, pairs: Path, tmp_path: Path) -> None:
+    source = pairs / "masks" / "patient_0.nii.gz"
+    made = generate_from_masks(run, source, 2, tmp_path / "out", warp=1.5)
+    original = np.asarray(nib.load(source).dataobj)
+    shapes = [np.asarray(nib.load(path).dataobj) for path in made.labels]
+    assert not np.array_equal(shapes[0], original)
+    assert not np.array_equal(shapes[0], shapes[1])
+    assert set(np.unique(shapes)) <= {0, 1, 4}
+    about = json.loads((tmp_path / "out" / "samples.json").read_text())
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert [one["parents"][0]["sha256"] for one in about["samples"]] == [digest, digest]
+    # A pair for the label map of a pair descends from the first parent as well.
+    generate_from_masks(run, made.labels[1], 1, tmp_path / "again")
+    (again,) = json.loads((tmp_path / "again" / "samples.json").read_text())["samples"]
+    assert digest in {one["sha256"] for one in again["parents"]}
+    with pytest.raises(MedganError, match="warp"):
+        generate_from_masks(run, source, 1, tmp_path / "none", warp=-1.0)
 
 
 def test_one_bad_label_map_of_several_is_listed(run: Path, scans: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -153,12 +154,85 @@ def test_a_dry_run_has_a_table_of_memory(phantom_cohort: Path, monkeypatch: pyte
     assert least["peak_gib"] < half["peak_gib"] < memory["peak_gib"] < larger["peak_gib"]
 
 
-def test_presets_are_for_synthesis(phantom_cohort: Path) -> None:
+SMALLER = {
+    "translation/pix2pix": {"translation.penalty.form": "finite_difference", "translation.patch": [24, 24, 24]},
+    "synthesis/mask_to_scan": {"mask_to_scan.penalty.form": "finite_difference", "network.haar_head": True},
+    "super_resolution/esrgan3d": {
+        "super_resolution.adversarial.penalty.form": "finite_difference",
+        "super_resolution.patch": [32, 32, 32],
+    },
+}
+STARTS = {
+    "translation/pix2pix": ["translation.penalty.form=exact"],
+    "synthesis/mask_to_scan": ["mask_to_scan.penalty.kind=r1"],
+    "super_resolution/esrgan3d": [
+        "super_resolution.adversarial.penalty.form=exact",
+        "super_resolution.patch=[48,48,48]",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", SMALLER)
+def test_other_tasks_have_savings_of_their_own(name: str) -> None:
+    recipe = load_recipe(name, [*STARTS[name], "training.batch_size=4", "training.recompute=true"])
+    assert not isinstance(recipe, SynthesisRecipe)
+    offered = {field for saving in SAVINGS for values in saving.choices(recipe) for field in values}
+    assert set(SMALLER[name]) <= offered
+    assert all(field.partition(".")[0] in {"training", "network", recipe.task} for field in offered)
+
+    def needs(candidate: Any) -> float | None:
+        """Fits only with all of the savings that are expected; nothing else helps."""
+        missing = 0
+        for field, wanted in SMALLER[name].items():
+            value = _value(candidate, field)
+            missing += value > wanted if isinstance(wanted, list) else value != wanted
+        return presets.GIB * (1.0 + missing)
+
+    found = presets._search(recipe, [one for one in SAVINGS if not set(one.fields) & KEPT], needs, presets.GIB, "8g")
+    assert found.changes == SMALLER[name]
+    assert found.recipe.task == recipe.task
+
+
+KEPT = {"training.batch_size", "training.accumulation"}
+
+
+def _value(recipe: Any, name: str) -> Any:
+    for part in name.split("."):
+        recipe = getattr(recipe, part)
+    return list(recipe) if isinstance(recipe, tuple) else recipe
+
+
+def test_patches_become_smaller_in_steps_that_networks_can_halve() -> None:
+    saving = next(one for one in SAVINGS if "translation.patch" in one.fields)
+    for patch, expected in (
+        ("[64,48,32]", [[48, 32, 24], [32, 24, 16]]),
+        ("[24,24,12]", [[16, 16, 12]]),
+        ("[16,16,16]", []),
+    ):
+        recipe = load_recipe("translation/pix2pix", [f"translation.patch={patch}"])
+        assert [values["translation.patch"] for values in saving.choices(recipe)] == expected  # type: ignore[arg-type]
+    assert not saving.choices(_recipe())
+
+
+def test_a_dry_run_of_patches_has_a_table_of_patches(phantom_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medgan.workflows.memory._OTHER_PATCHES", (8, 12, 16))
+    sizes = ["super_resolution.patch=[14,14,14]", "super_resolution.adversarial.images=0", "training.batch_size=12"]
+    memory = describe_training("super_resolution/quickstart", phantom_cohort, overrides=sizes, device="cpu")["memory"]
+    assert [row["patch"] for row in memory["by_patch"]] == [[8] * 3, [12] * 3, [16] * 3]
+    least, less, more = (row["peak_gib"] for row in memory["by_patch"])
+    assert least < less < memory["peak_gib"] < more
+
+
+def test_a_preset_fits_a_training_on_patches(phantom_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
+    monkeypatch.setattr(presets, "estimated", _quick_estimate)
+    monkeypatch.setitem(presets.PRESETS, "8g", 1.002)  # type: ignore[arg-type]
     cohort = Cohort.load(phantom_cohort)
-    with pytest.raises(MedganError, match=r"fits trainings of synthesis.*super_resolution"):
-        planned_recipe("super_resolution/quickstart", ["preset=8g"], cohort, torch.device("cpu"))
+    overrides = ["training.batch_size=4", "preset=8g"]
+    recipe, said = planned_recipe("super_resolution/quickstart", overrides, cohort, torch.device("cpu"))
+    assert said is not None
+    assert recipe.training.accumulation > 1
 
 
 def test_steps_of_a_plan_count_all_discriminator_batches(phantom_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all else here together."""
     monkeypatch.setattr("medgan.report.figures.midplanes", lambda *columns, **options: b"\x89PNG")
-    monkeypatch.setattr("medgan.report.figures.curves", lambda *columns, **options: b"\x89PNG")
+    monkeypatch.setattr("medgan.report.charts.curves", lambda *columns, **options: b"\x89PNG")
 
 
 def blob(path: Path, affine: np.ndarray, shape: tuple[int, int, int]) -> Path:

@@ -1,0 +1,97 @@
+"""A generator around the linear model of a cohort: what the network makes is added to a random combination of the
+cohort's principal components.
+
+An untrained network makes noise, and a short training spends most of its time on the mean scan. The linear model has
+that at once, with the ways in which scans differ most, and cannot lose them to mode collapse. What it cannot do, sharp
+edges at new places, is left to the network. (EigenGAN, He et al. 2021, arXiv:2104.12476, lets a generator learn linear
+subspaces of its features; here one of the volumes themselves is given.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medgan.geometry import Shape
+from medgan.networks.layers import as_shape
+from medgan.networks.resample import Resample
+
+# The network's share of the first samples (LayerScale, Touvron et al. 2021): noise beside the linear model.
+_FIRST_SHARE = 0.1
+
+
+class PrincipalGenerator(nn.Module):
+    """Latent vectors to volumes; the first latent numbers are those of the components.
+
+    Mean and components are zero until `begin` sets them, and are not trained.
+
+    Args:
+        inner: a generator of volumes.
+        record: registered name and arguments that rebuild it.
+        latent_size: length of its latent vectors.
+        components: how many principal components, at most `latent_size`.
+        grid: voxels of the components, at most those of the volumes; they are interpolated between.
+        out_shape: voxels of the volumes.
+    """
+
+    mean: Tensor
+    components: Tensor
+
+    def __init__(
+        self,
+        inner: nn.Module,
+        *,
+        record: Mapping[str, Any],
+        latent_size: int,
+        components: int,
+        grid: Sequence[int],
+        out_shape: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.arguments: dict[str, Any] = {
+            "inner": dict(record),
+            "latent_size": latent_size,
+            "components": components,
+            "grid": list(grid),
+            "out_shape": list(out_shape),
+        }
+        if not 0 < components <= latent_size:
+            raise ValueError(f"{components} components need as many latent numbers; there are {latent_size}")
+        self.inner, self.latent_size = inner, latent_size
+        self.grid: Shape = as_shape(grid)
+        self.share = nn.Parameter(torch.tensor(_FIRST_SHARE))
+        self.register_buffer("mean", torch.zeros(1, 1, *self.grid))
+        self.register_buffer("components", torch.zeros(components, 1, *self.grid))
+        self.enlarge = Resample(self.grid, as_shape(out_shape))
+
+    def begin(self, mean: Tensor, components: Tensor) -> None:
+        """Set the linear model.
+
+        Args:
+            mean: (1, 1, x, y, z) of the grid, in the networks' range of about [-1, 1].
+            components: (components, 1, x, y, z), each as long as the standard deviation along it.
+
+        Raises:
+            ValueError: the shapes are others.
+        """
+        if mean.shape != self.mean.shape or components.shape != self.components.shape:
+            raise ValueError(
+                f"mean {tuple(mean.shape)} and components {tuple(components.shape)} are not of the shapes "
+                f"{tuple(self.mean.shape)} and {tuple(self.components.shape)}"
+            )
+        self.mean.copy_(mean)
+        self.components.copy_(components)
+
+    def linear(self, latents: Tensor) -> Tensor:
+        """Latents (B, latent_size), standard normal, to samples of the linear model, (B, 1, X, Y, Z)."""
+        weights = latents[:, : len(self.components)].to(self.components.dtype)
+        volumes = self.mean + (weights @ self.components.flatten(1)).unflatten(1, (1, *self.grid))
+        return self.enlarge(volumes)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Latents (B, latent_size), standard normal, to volumes (B, 1, X, Y, Z) in about [-1, 1]."""
+        made = self.inner(latents)
+        return self.linear(latents).to(made.dtype) + self.share.to(made.dtype) * made

@@ -1,0 +1,92 @@
+"""Where a generator begins that is built around the linear model of its cohort."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from medgan.data.principal import MOST_VOXELS, PrincipalComponents, component_count, principal_components
+from medgan.geometry import Shape, Spacing
+from medgan.networks.families import exported_generator
+from medgan.networks.labelled import LabelledGenerator
+from medgan.networks.principal import PrincipalGenerator
+from medgan.networks.resample import Resample
+from medgan.networks.stages import stage_shapes
+from medgan.recipe import SynthesisNetwork, SynthesisRecipe
+
+
+def component_grid(shape: Shape, spacing: Spacing) -> Shape:
+    """The finest of the shapes that a pyramid over `shape` voxels has on which components are small enough to carry."""
+    finest_first = stage_shapes(shape, spacing, base_size=2)[::-1]
+    return next((grid for grid in finest_first if math.prod(grid) <= MOST_VOXELS), finest_first[-1])
+
+
+def linear_start(
+    recipe: SynthesisRecipe,
+    volumes: Iterable[NDArray[Any]],
+    *,
+    shape: Shape,
+    spacing: Spacing,
+    codes: NDArray[Any] | None = None,
+) -> PrincipalComponents | None:
+    """The linear model of the training scans that a recipe asks for; None where it asks for none.
+
+    Args:
+        recipe: its `network.principal_components` says how many; fewer scans support fewer (`component_count`),
+            and each needs a latent number.
+        volumes: the training scans (X, Y, Z), normalised to about 0..1; each is looked at once.
+        shape: their voxels.
+        spacing: their spacing, mm.
+        codes: of the labels that the recipe names, (N, L); what they explain is left to the network.
+    """
+    if not recipe.network.principal_components:
+        return None
+    # The nearest volumes that interpolation between the grid's voxels can make.
+    shrink = Resample(shape, component_grid(shape, spacing), least_squares=True)
+    small = [shrink(torch.tensor(volume, dtype=torch.float32)[None, None])[0, 0].numpy() for volume in volumes]
+    flip = recipe.synthesis.flip
+    wanted = min(recipe.network.principal_components, recipe.network.latent_size)
+    count = component_count((1 + flip) * len(small), wanted)
+    return principal_components(small, count, flip=flip, codes=codes) if count else None
+
+
+def around(
+    start: PrincipalComponents, generator: nn.Module, options: SynthesisNetwork, *, shape: Shape, spacing: Spacing
+) -> nn.Module:
+    """A generator around the linear model of its cohort.
+
+    One that is told labels stays the outermost: its inner generator is the one that is wrapped.
+
+    Args:
+        start: the linear model.
+        generator: made by the options.
+        options: the recipe's `network`.
+        shape: voxels of the cohort's volumes.
+        spacing: their spacing, mm.
+    """
+    if isinstance(generator, LabelledGenerator):
+        wrapped = _wrapped(start, generator.inner, generator.arguments["inner"], shape)
+        generator.inner = wrapped
+        generator.arguments["inner"] = {"name": "principal_generator", "arguments": wrapped.arguments}
+        return generator
+    return _wrapped(start, generator, exported_generator(options, generator, shape=shape, spacing=spacing), shape)
+
+
+def _wrapped(start: PrincipalComponents, inner: nn.Module, record: dict[str, Any], shape: Shape) -> PrincipalGenerator:
+    whole = PrincipalGenerator(
+        inner,
+        record=record,
+        latent_size=int(inner.latent_size),  # type: ignore[arg-type]
+        components=len(start.components),
+        grid=start.mean.shape,
+        out_shape=shape,
+    )
+    mean, components = torch.from_numpy(start.mean), torch.from_numpy(start.components)
+    # Normalised intensity of 0..1 is [-1, 1] in the networks.
+    whole.begin(2 * mean[None, None] - 1, 2 * components[:, None])
+    return whole
