@@ -22,11 +22,13 @@ class PrincipalComponents:
     Args:
         mean: (X, Y, Z), float32, normalised to about 0..1.
         components: (K, X, Y, Z), float32, orthogonal, each as long as the standard deviation along it, longest first.
+        lowest: the lowest intensity of the scans.
         explained: share of the scans' variance, 0..1, that the components hold together.
     """
 
     mean: NDArray[np.float32]
     components: NDArray[np.float32]
+    lowest: float
     explained: float
 
 
@@ -50,6 +52,7 @@ def principal_components(
         ValueError: there are not more scans than components.
     """
     shape = np.shape(volumes[0])
+    lowest = float(min(np.min(volume) for volume in volumes))
     rows = np.stack([np.asarray(volume, dtype=np.float32).ravel() for volume in volumes])
     if flip:
         mirrored = np.flip(rows.reshape(-1, *shape), axis=1).reshape(len(rows), -1)
@@ -73,5 +76,6 @@ def principal_components(
     return PrincipalComponents(
         mean.astype(np.float32).reshape(shape),
         components.astype(np.float32).reshape(count, *shape),
+        lowest,
         float(variances.sum() / total) if total > 0 else 1.0,
     )

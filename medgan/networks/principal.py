@@ -9,6 +9,7 @@ subspaces of its features; here one of the volumes themselves is given.)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,8 @@ _FIRST_SHARE = 0.1
 class PrincipalGenerator(nn.Module):
     """Latent vectors to volumes; the first latent numbers are those of the components.
 
-    Mean and components are zero until `begin` sets them, and are not trained.
+    Mean and components are zero until `begin` sets them, and are not trained. A linear model knows no lower bound; what
+    it makes of air is cut off where scans end, so that the discriminator sees what is written to files.
 
     Args:
         inner: a generator of volumes.
@@ -39,6 +41,7 @@ class PrincipalGenerator(nn.Module):
 
     mean: Tensor
     components: Tensor
+    lowest: Tensor
 
     def __init__(
         self,
@@ -65,14 +68,16 @@ class PrincipalGenerator(nn.Module):
         self.share = nn.Parameter(torch.tensor(_FIRST_SHARE))
         self.register_buffer("mean", torch.zeros(1, 1, *self.grid))
         self.register_buffer("components", torch.zeros(components, 1, *self.grid))
+        self.register_buffer("lowest", torch.tensor(-math.inf))
         self.enlarge = Resample(self.grid, as_shape(out_shape))
 
-    def begin(self, mean: Tensor, components: Tensor) -> None:
+    def begin(self, mean: Tensor, components: Tensor, *, lowest: float) -> None:
         """Set the linear model.
 
         Args:
             mean: (1, 1, x, y, z) of the grid, in the networks' range of about [-1, 1].
             components: (components, 1, x, y, z), each as long as the standard deviation along it.
+            lowest: the lowest intensity of the scans, in the same range.
 
         Raises:
             ValueError: the shapes are others.
@@ -84,9 +89,13 @@ class PrincipalGenerator(nn.Module):
             )
         self.mean.copy_(mean)
         self.components.copy_(components)
+        self.lowest.fill_(lowest)
 
     def linear(self, latents: Tensor) -> Tensor:
         """Latents (B, latent_size), standard normal, to samples of the linear model, (B, 1, X, Y, Z)."""
+        return self._cut(self._unbounded(latents))
+
+    def _unbounded(self, latents: Tensor) -> Tensor:
         weights = latents[:, : len(self.components)].to(self.components.dtype)
         volumes = self.mean + (weights @ self.components.flatten(1)).unflatten(1, (1, *self.grid))
         return self.enlarge(volumes)
@@ -94,4 +103,7 @@ class PrincipalGenerator(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         """Latents (B, latent_size), standard normal, to volumes (B, 1, X, Y, Z) in about [-1, 1]."""
         made = self.inner(latents)
-        return self.linear(latents).to(made.dtype) + self.share.to(made.dtype) * made
+        return self._cut(self._unbounded(latents).to(made.dtype) + self.share.to(made.dtype) * made)
+
+    def _cut(self, volumes: Tensor) -> Tensor:
+        return torch.maximum(volumes, self.lowest.to(volumes.dtype))

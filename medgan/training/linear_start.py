@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -48,11 +49,17 @@ def linear_start(
         return None
     # The nearest volumes that interpolation between the grid's voxels can make.
     shrink = Resample(shape, component_grid(shape, spacing), least_squares=True)
-    small = [shrink(torch.tensor(volume, dtype=torch.float32)[None, None])[0, 0].numpy() for volume in volumes]
+    small, lowest = [], math.inf
+    for volume in volumes:
+        small.append(shrink(torch.tensor(volume, dtype=torch.float32)[None, None])[0, 0].numpy())
+        lowest = min(lowest, float(volume.min()))
     flip = recipe.synthesis.flip
     wanted = min(recipe.network.principal_components, recipe.network.latent_size)
     count = component_count((1 + flip) * len(small), wanted)
-    return principal_components(small, count, flip=flip, codes=codes) if count else None
+    if not count:
+        return None
+    # Shrunk scans undershoot at edges: the bound is that of the scans themselves.
+    return replace(principal_components(small, count, flip=flip, codes=codes), lowest=lowest)
 
 
 def around(
@@ -88,5 +95,5 @@ def _wrapped(start: PrincipalComponents, inner: nn.Module, record: dict[str, Any
     )
     mean, components = torch.from_numpy(start.mean), torch.from_numpy(start.components)
     # Normalised intensity of 0..1 is [-1, 1] in the networks.
-    whole.begin(2 * mean[None, None] - 1, 2 * components[:, None])
+    whole.begin(2 * mean[None, None] - 1, 2 * components[:, None], lowest=2 * start.lowest - 1)
     return whole

@@ -14,7 +14,7 @@ SHAPE, GRID, LATENT = (10, 9, 12), (5, 9, 6), 6
 PYRAMID = {"shapes": [(5, 5, 6), (10, 9, 12)], "channels": [6, 4], "out_shape": SHAPE, "latent_size": LATENT}
 
 
-def _generator(components: int = 3) -> PrincipalGenerator:
+def _generator(components: int = 3, lowest: float = -100.0) -> PrincipalGenerator:
     torch.manual_seed(0)
     inner = R3Generator(**PYRAMID, blocks=1, group_width=0)  # type: ignore[arg-type]
     whole = PrincipalGenerator(
@@ -25,7 +25,7 @@ def _generator(components: int = 3) -> PrincipalGenerator:
         grid=GRID,
         out_shape=SHAPE,
     )
-    whole.begin(torch.randn(1, 1, *GRID), torch.randn(components, 1, *GRID))
+    whole.begin(torch.randn(1, 1, *GRID), torch.randn(components, 1, *GRID), lowest=lowest)
     return whole
 
 
@@ -53,6 +53,15 @@ def test_samples_are_the_linear_model_and_a_share_of_the_inner_network() -> None
     assert made.shape == (2, 1, *SHAPE)
 
 
+def test_nothing_lies_below_the_lowest_intensity_of_the_scans() -> None:
+    free, bounded, latents = _generator(), _generator(lowest=-0.5), torch.randn(3, LATENT)
+    with torch.no_grad():
+        for name in ("linear", "forward"):
+            expected = getattr(free, name)(latents).clamp_min(-0.5)
+            assert (expected == -0.5).any()
+            torch.testing.assert_close(getattr(bounded, name)(latents), expected)
+
+
 def test_the_linear_model_is_kept_and_everything_else_learns() -> None:
     network = _generator()
     network(torch.randn(4, LATENT)).square().sum().backward()
@@ -77,4 +86,4 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="7 components need as many latent numbers; there are 6"):
         _generator(7)
     with pytest.raises(ValueError, match="are not of the shapes"):
-        _generator().begin(torch.zeros(1, 1, *SHAPE), torch.zeros(3, 1, *SHAPE))
+        _generator().begin(torch.zeros(1, 1, *SHAPE), torch.zeros(3, 1, *SHAPE), lowest=-1.0)

@@ -65,6 +65,7 @@ def test_first_samples_have_the_mean_and_the_spread_of_the_scans() -> None:
     assert isinstance(generator, PrincipalGenerator)
     with torch.no_grad():
         samples = (generator.linear(torch.randn(4000, 4))[:, 0].numpy() + 1) / 2
+    assert samples.min() == pytest.approx(min(scan.min() for scan in scans), abs=1e-5)
     real = np.stack(scans)
     np.testing.assert_allclose(samples.mean(0), real.mean(0), atol=0.08)
     np.testing.assert_allclose(samples.std(0), real.std(0), rtol=0.08)

@@ -164,14 +164,8 @@ def test_misspelt_models_are_answered_with_the_nearest(monkeypatch: pytest.Monke
         models.resolve_model("phisics")
 
 
-def test_every_shipped_model_is_whole_and_has_a_card() -> None:
-    from medgan.inference.model import load_model
-    from medgan.pretrained import shipped_model, shipped_models
+def test_a_model_that_is_not_shipped_is_refused() -> None:
+    from medgan.pretrained import shipped_model
 
-    for name in shipped_models():
-        folder = shipped_model(name)
-        assert load_model(folder).config["task"] in ("super_resolution", "synthesis")
-        assert (folder / "README.md").read_text(encoding="utf-8").strip()
-        assert (folder / "weights.safetensors").stat().st_size <= 12 * 2**20
     with pytest.raises(MedganError, match="no model called 'nothing'"):
         shipped_model("nothing")
