@@ -44,7 +44,7 @@ def rates(start: float, end: float) -> list[str]:
 
 FAMILIES: dict[str, tuple[str, list[str]]] = {
     DEFAULT: (
-        "synthesis/quickstart",
+        "synthesis/r3gan_small",
         [*SMALL, "network.max_width=48", "synthesis.ema_images={start: 0, end: 1500}"],
     ),
     "dcgan": ("synthesis/dcgan", [*SMALL, *HAAR, *rates(0.0005, 0.0002)]),
