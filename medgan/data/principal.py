@@ -33,7 +33,9 @@ class PrincipalComponents:
 
 
 def component_count(scans: int, wanted: int) -> int:
-    """How many components `scans` of them support: at most a quarter as many, lest a component be one person's."""
+    """How many components `scans` of them support: at most a quarter as many, lest a component be one person's; mirror
+    images show no other person.
+    """
     return min(wanted, scans // SCANS_PER_COMPONENT)
 
 

@@ -24,6 +24,23 @@ from medgan.networks.resample import Resample
 _FIRST_SHARE = 0.1
 
 
+class _Floor(torch.autograd.Function):
+    """The larger of a volume and a number. Where the volume is cut off, a gradient that would raise it still passes:
+    a generator that has once sunk below everywhere could not learn otherwise.
+    """
+
+    @staticmethod
+    def forward(context: Any, volume: Tensor, lowest: Tensor) -> Tensor:
+        context.save_for_backward(volume >= lowest)
+        return torch.maximum(volume, lowest)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (free,) = context.saved_tensors
+        (gradient,) = gradients
+        return torch.where(free | (gradient < 0), gradient, torch.zeros_like(gradient)), None
+
+
 class PrincipalGenerator(nn.Module):
     """Latent vectors to volumes; the first latent numbers are those of the components.
 
@@ -106,4 +123,4 @@ class PrincipalGenerator(nn.Module):
         return self._cut(self._unbounded(latents).to(made.dtype) + self.share.to(made.dtype) * made)
 
     def _cut(self, volumes: Tensor) -> Tensor:
-        return torch.maximum(volumes, self.lowest.to(volumes.dtype))
+        return _Floor.apply(volumes, self.lowest.to(volumes.dtype))

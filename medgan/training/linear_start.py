@@ -55,7 +55,7 @@ def linear_start(
         lowest = min(lowest, float(volume.min()))
     flip = recipe.synthesis.flip
     wanted = min(recipe.network.principal_components, recipe.network.latent_size)
-    count = component_count((1 + flip) * len(small), wanted)
+    count = component_count(len(small), wanted)
     if not count:
         return None
     # Shrunk scans undershoot at edges: the bound is that of the scans themselves.
