@@ -133,14 +133,7 @@ def assess_restoration(
 
 def normalised_scans(cohort: Cohort, records: tuple[ScanRecord, ...]) -> list[np.ndarray]:
     """Prepared voxels (X, Y, Z) of several scans, brought to about 0..1 as in training."""
-    import numpy as np
-
-    from medgan.data.intensity import normalise
-
-    return [
-        normalise(np.array(cohort.voxels(record)), record.percentiles["0.5"], record.percentiles["99.5"])
-        for record in records
-    ]
+    return [cohort.normalised(record) for record in records]
 
 
 def assess_synthesis(model_folder: Path, recipe: SynthesisRecipe, cohort: Cohort, device: torch.device) -> Assessment:

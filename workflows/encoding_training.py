@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,12 +145,12 @@ def _patches(cohort: Cohort, side: int, most: int) -> list[np.ndarray]:
     """The middle of held-out scans, normalised; scans with fewer voxels are lengthened by their own reflection."""
     import numpy as np
 
+    from medgan.data.cohort import spread
     from medgan.data.cutting import cut_around
     from medgan.data.intensity import normalise
 
-    records: Sequence[Any] = held_out(cohort)
     patches = []
-    for record in records[:: max(1, -(-len(records) // most))]:
+    for record in spread(held_out(cohort), most):
         voxels = cohort.voxels(record)
         centre = tuple(size // 2 for size in voxels.shape)
         cut, _ = cut_around(voxels, centre, (side,) * 3, 0)

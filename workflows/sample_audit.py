@@ -96,14 +96,10 @@ class SampleAudit:
 
 def _detector(cohort: Cohort) -> CopyDetector:
     """Calibrated on all of the cohort; its scans are read one at a time."""
-    from medgan.data.intensity import normalise
     from medgan.evaluation.copies import CopyDetector, scan_maps
 
     maps = {
-        split: [
-            scan_maps(normalise(cohort.voxels(record), record.percentiles["0.5"], record.percentiles["99.5"]))
-            for record in cohort.split(split)
-        ]
+        split: [scan_maps(cohort.normalised(record)) for record in cohort.split(split)]
         for split in ("train", "validation", "test")
     }
     return CopyDetector.calibrated(maps["train"], [*maps["validation"], *maps["test"]])

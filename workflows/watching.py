@@ -170,10 +170,9 @@ class SampleLook:
 
 def scans_of(cohort: Cohort, split: str) -> list[NDArray[np.float32]]:
     """The normalised scans of a split, at most 128 spread over it."""
-    from medgan.workflows.assess import normalised_scans
+    from medgan.data.cohort import spread
 
-    records = cohort.split(split)
-    return normalised_scans(cohort, records[:: max(1, -(-len(records) // _MOST_SCANS))])
+    return [cohort.normalised(record) for record in spread(cohort.split(split), _MOST_SCANS)]
 
 
 def _enough(cohort: Cohort, split: str) -> bool:

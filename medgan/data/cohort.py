@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medgan.data.intensity import normalise
 from medgan.data.lineage import Origin
 from medgan.data.participants import SPLITS, Label
 from medgan.errors import MedganError, nearest
@@ -173,6 +174,14 @@ class Cohort:
         """
         return self._mapped(record.voxels, record.prepared_shape, "float32")
 
+    def normalised(self, record: ScanRecord) -> NDArray[np.float32]:
+        """A scan's prepared voxels (X, Y, Z) in memory, so that 0 and 1 are its 0.5th and 99.5th percentile.
+
+        Raises:
+            MedganError: as `voxels` would, or the percentiles are equal.
+        """
+        return normalise(np.array(self.voxels(record)), record.percentiles["0.5"], record.percentiles["99.5"])
+
     def mask(self, record: ScanRecord) -> np.memmap:
         """A scan's label map (X, Y, Z) on the grid of its prepared voxels: uint8 or uint16, read-only, read from disk
         as it is used.
@@ -226,6 +235,11 @@ def _array_header(shape: Shape, dtype: str) -> bytes:
     content = {"descr": _STORED[dtype], "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, content)
     return header.getvalue()
+
+
+def spread(records: Sequence[ScanRecord], most: int) -> Sequence[ScanRecord]:
+    """At most `most` of these scans, evenly spread over them."""
+    return records[:: max(1, -(-len(records) // most))]
 
 
 def write_manifest(folder: Path, records: Iterable[ScanRecord]) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medgan.data.cohort import Cohort, ScanRecord
-from medgan.data.intensity import normalise
 from medgan.data.masked_volumes import label_numbers
 from medgan.errors import MedganError
 from medgan.labels import class_name
@@ -43,9 +42,7 @@ class SegmentationExamples:
 
     def __getitem__(self, index: int) -> Example:
         record = self._records[index]
-        return normalised_voxels(self._cohort, record), label_numbers(
-            np.asarray(self._cohort.mask(record)), self._labels
-        )
+        return self._cohort.normalised(record), label_numbers(np.asarray(self._cohort.mask(record)), self._labels)
 
 
 class ClassificationExamples:
@@ -69,13 +66,7 @@ class ClassificationExamples:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
-        return normalised_voxels(self._cohort, self._records[index]), self.targets[index]
-
-
-def normalised_voxels(cohort: Cohort, record: ScanRecord) -> NDArray[np.float32]:
-    """A prepared scan (X, Y, Z) so that 0 and 1 are its 0.5th and 99.5th percentile."""
-    voxels = np.array(cohort.voxels(record), dtype=np.float32)
-    return normalise(voxels, record.percentiles["0.5"], record.percentiles["99.5"])
+        return self._cohort.normalised(self._records[index]), self.targets[index]
 
 
 def _class_number(cohort: Cohort, record: ScanRecord, label: str, classes: Sequence[str]) -> int:
