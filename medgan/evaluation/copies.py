@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from medgan.errors import MedganError
 from medgan.evaluation.affine_alignment import FixedVolume, Matrix, PoseFinder, mirror, moved, on_finer
-from medgan.evaluation.edges import Map, best_half, best_half_of_blocks, blocks, edge_map, unit
+from medgan.evaluation.edges import Map, best_half, best_half_of_blocks, block_weights, blocks, edge_map, unit
 from medgan.evaluation.scans import Scans, over_scans, thumbnail
 from medgan.evaluation.tails import Tail, fitted_tail
 
@@ -131,6 +131,7 @@ class CopySearch:
         self._upright = [self._posed(maps, pose) for maps, pose in zip(training, self._poses, strict=True)]
         self._rows = [np.stack([unit(one.coarse).ravel() for one in maps]) for maps in (self._upright, training)]
         self._blocks = [np.stack([blocks(unit(one.fine)) for one in maps]) for maps in (self._upright, training)]
+        self._weights = [block_weights(one) for one in self._blocks]
 
     def match(self, scan: ScanMaps, *, leave_out: int | None = None) -> CopyMatch:
         """The training scan that fits best.
@@ -180,9 +181,13 @@ class CopySearch:
             shifted, raw = self._posed(scan, shift @ turn), self._posed(scan, turn)
             looks: tuple[tuple[NDArray[Any], Matrix, bool], ...] = (
                 (self._rows[0] @ unit(upright.coarse).ravel(), pose @ turn, False),
-                (best_half_of_blocks(self._blocks[0], blocks(unit(upright.fine))), pose @ turn, False),
+                (
+                    best_half_of_blocks(self._blocks[0], blocks(unit(upright.fine)), self._weights[0]),
+                    pose @ turn,
+                    False,
+                ),
                 (self._rows[1] @ unit(shifted.coarse).ravel(), shift @ turn, True),
-                (best_half_of_blocks(self._blocks[1], blocks(unit(raw.fine))), turn, True),
+                (best_half_of_blocks(self._blocks[1], blocks(unit(raw.fine)), self._weights[1]), turn, True),
             )
             for found, (likeness, start, unposed) in zip(ranked, looks, strict=True):
                 found.extend(

@@ -63,30 +63,47 @@ def best_half(first: Map, second: Map, *, side: int = BLOCK) -> float:
     return float(best_half_of_blocks(cut[0][None], cut[1])[0])
 
 
-def best_half_of_blocks(first: Map, second: Map) -> Sizes:
+def best_half_of_blocks(first: Map, second: Map, weights: Sizes | None = None) -> Sizes:
     """The same of several volumes against one.
 
     Args:
         first: (M, blocks, voxels), of M volumes.
         second: (blocks, voxels), of one.
+        weights: `block_weights` of the first, where they are known.
     """
     products = np.einsum("mbk,bk->mb", first, second).astype(np.float64)
     theirs = np.einsum("bk,bk->b", second, second).astype(np.float64)
-    ours = np.einsum("mbk,mbk->mb", first, first).astype(np.float64)
-    return np.array([_better_half(*rows, theirs) for rows in zip(products, ours, strict=True)])
+    ours = block_weights(first) if weights is None else weights
+    return _better_half(products, ours, theirs)
 
 
-def _better_half(products: Sizes, ours: Sizes, theirs: Sizes) -> float:
-    """The mean correlation in the better half of the blocks, from sums over each block."""
-    filled = ours > _NEARLY_EMPTY * np.median(ours[ours > 0]) if (ours > 0).any() else ours > 0
-    if not filled.any():
-        return 0.0
-    correlations = products[filled] / np.sqrt(np.maximum(ours[filled] * theirs[filled], 1e-24))
-    order = np.argsort(-correlations, kind="stable")
-    weights = ours[filled][order]
-    kept = np.cumsum(weights) <= 0.5 * weights.sum()
-    kept[0] = True
-    return float((correlations[order] * weights)[kept].sum() / weights[kept].sum())
+def block_weights(volumes: Map) -> Sizes:
+    """(M, blocks) of (M, blocks, voxels): the sum of squares in each block."""
+    return np.einsum("mbk,mbk->mb", volumes, volumes).astype(np.float64)
+
+
+def _better_half(products: Sizes, ours: Sizes, theirs: Sizes) -> Sizes:
+    """The mean correlation in the better half of the blocks, (M,), from sums over each block, (M, blocks) and for
+    `theirs` (blocks,).
+    """
+    filled = ours > _NEARLY_EMPTY * _positive_median(ours)[:, None]
+    correlations = products / np.sqrt(np.maximum(ours * theirs, 1e-24))
+    order = np.argsort(np.where(filled, -correlations, np.inf), axis=1, kind="stable")
+    weights = np.take_along_axis(np.where(filled, ours, 0.0), order, axis=1)
+    kept = np.cumsum(weights, axis=1) <= 0.5 * weights.sum(axis=1, keepdims=True)
+    kept[:, 0] = True
+    weights = weights * kept
+    total = weights.sum(axis=1)
+    found = (np.take_along_axis(correlations, order, axis=1) * weights).sum(axis=1)
+    return np.asarray(np.where(total > 0, found / np.where(total > 0, total, 1.0), 0.0))
+
+
+def _positive_median(values: Sizes) -> Sizes:
+    """The median of the positive numbers in each row, zero where there are none."""
+    ordered = np.sort(np.where(values > 0, values, np.inf), axis=1)
+    count, rows = (values > 0).sum(axis=1), np.arange(len(values))
+    middle = 0.5 * (ordered[rows, np.maximum(count - 1, 0) // 2] + ordered[rows, count // 2])
+    return np.asarray(np.where(count > 0, middle, 0.0))
 
 
 def _nearby_mean(values: NDArray[Any]) -> NDArray[Any]:

@@ -10,10 +10,11 @@ distance says that two sets look alike, not that a reader could use them alike.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ _CHANNELS = (16, 32, 48, 64, 64, 64, 64, 64)
 _SLOPE = 0.2
 _SEED = 20180108
 _VOXELS_AT_ONCE = 1 << 21
+_FEATURES_AT_ONCE = 1 << 20
 _ROUNDING = 1e-5
 
 
@@ -77,21 +79,11 @@ class RandomEncoder:
     def _pooled(self, x: torch.Tensor) -> torch.Tensor:
         """(N, 1, X, Y, Z) to (N, D)."""
         import torch
-        import torch.nn.functional as F
 
         features, stages = [], self.stages(x.shape[2:])
         for stage in range(stages):
-            x = F.leaky_relu_(F.conv3d(F.pad(x, (1,) * 6, mode="replicate"), self._filters[stage]), _SLOPE)
-            flat, following = x.flatten(2), x
-            if stage + 1 < stages:
-                width = [2 if side > _COARSEST_SIDE else 1 for side in x.shape[2:]]
-                following = F.avg_pool3d(x, width, ceil_mode=True, count_include_pad=False)
-            means = flat.mean(2, keepdim=True)
-            # The norm of the centred values is many times faster than torch's own standard deviation; centring in place
-            # spares the first stage a copy of all its channels.
-            deviations = torch.linalg.vector_norm(flat.sub_(means), dim=2) / flat.shape[2] ** 0.5
-            features += [means.squeeze(2), deviations]
-            x = following
+            means, deviations, x = _stage(x, self._filters[stage], is_last=stage + 1 == stages)
+            features += [means, deviations]
         return torch.cat(features, 1)
 
     @cached_property
@@ -99,6 +91,99 @@ class RandomEncoder:
         import torch
 
         return [torch.from_numpy(filters) for filters in random_filters()]
+
+
+def _stage(x: torch.Tensor, filters: torch.Tensor, *, is_last: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One stage of the encoder: channel means (N, C) and standard deviations (N, C), and what the next stage sees.
+
+    Large volumes go through the first stage in slabs that stay in the processor's cache, which halves its time.
+
+    Args:
+        x: (N, channels, X, Y, Z).
+        filters: (C, channels, 3, 3, 3).
+        is_last: whether there is no next stage: what it would see is empty then.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    width = [2 if side > _COARSEST_SIDE else 1 for side in x.shape[2:]]
+    padded, depth = F.pad(x, (1,) * 6, mode="replicate"), _slab_depth(x.shape, len(filters))
+    parts: list[_Moments] = []
+    following = []
+    for start in range(0, x.shape[2], depth):
+        slab = padded[:, :, start : start + depth + 2]
+        seen = F.leaky_relu_(F.conv3d(slab, filters) if depth == x.shape[2] else _convolved(slab, filters), _SLOPE)
+        if not is_last:
+            following.append(_halved(seen, width))
+        parts.append(_moments(seen.flatten(2)))
+    means, lengths = _together(parts)
+    deviations = lengths / (x.shape[2] * x.shape[3] * x.shape[4]) ** 0.5
+    return means, deviations, torch.cat(following, 2) if following else x[:, :, :0]
+
+
+def _convolved(slab: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+    """(N, 1, X + 2, Y + 2, Z + 2) to (N, C, X, Y, Z); as a product of matrices, because PyTorch's own convolutions are
+    slow on one channel.
+    """
+    import torch
+
+    x, y, z = (side - 2 for side in slab.shape[2:])
+    places = itertools.product(range(3), repeat=3)
+    seen = torch.stack([slab[:, 0, i : i + x, j : j + y, k : k + z] for i, j, k in places], dim=1)
+    return (filters.flatten(1) @ seen.flatten(2)).unflatten(2, (x, y, z))
+
+
+def _halved(features: torch.Tensor, width: Sequence[int]) -> torch.Tensor:
+    """Means of so many neighbours along each axis of (N, C, X, Y, Z); what is left over at the end is a mean of less.
+
+    Axis by axis, which is three times as fast as PyTorch's pooling.
+    """
+    import torch
+
+    for axis, count in enumerate(width, start=2):
+        if count == 2:
+            side = features.shape[axis] // 2 * 2
+            even = features.narrow(axis, 0, side).unflatten(axis, (side // 2, 2))
+            pairs = (even.select(axis + 1, 0) + even.select(axis + 1, 1)).mul_(0.5)
+            rest = features.narrow(axis, side, features.shape[axis] - side)
+            features = torch.cat((pairs, rest), axis) if rest.shape[axis] else pairs
+    return features
+
+
+def _slab_depth(shape: Sequence[int], channels: int) -> int:
+    """Voxels along the first axis that go through a stage at once: a whole number of the pairs that are averaged."""
+    count, inputs, x, y, z = shape
+    if inputs > 1 or count * channels * x * y * z <= _FEATURES_AT_ONCE:
+        return x
+    return max(2, _FEATURES_AT_ONCE // (count * channels * y * z) // 2 * 2)
+
+
+class _Moments(NamedTuple):
+    """Of the voxels of each channel: how many, means (N, C), and lengths (N, C) of the centred values."""
+
+    count: int
+    means: torch.Tensor
+    lengths: torch.Tensor
+
+
+def _moments(flat: torch.Tensor) -> _Moments:
+    """Of (N, C, voxels), which is centred in place."""
+    import torch
+
+    means = flat.mean(2, keepdim=True)
+    # The norm of the centred values is many times faster than torch's own standard deviation; centring in place spares
+    # a copy of all channels.
+    return _Moments(flat.shape[2], means.squeeze(2), torch.linalg.vector_norm(flat.sub_(means), dim=2))
+
+
+def _together(parts: Sequence[_Moments]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means and lengths of all parts' voxels (Chan, Golub and LeVeque 1979)."""
+    if len(parts) == 1:
+        return parts[0].means, parts[0].lengths
+    total = sum(part.count for part in parts)
+    means = sum((part.means.double() * part.count for part in parts), start=parts[0].means.double() * 0) / total
+    squares = [part.lengths.double() ** 2 + part.count * (part.means.double() - means) ** 2 for part in parts]
+    return means.float(), sum(squares[1:], start=squares[0]).sqrt().float()
 
 
 def random_filters() -> list[NDArray[np.float32]]:
