@@ -84,14 +84,27 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "synthesis/hagan",
         [*VECTORS, *TOGETHER, *RELATIVISTIC, *rates(0.002, 0.0003), "network.base_size=2"],
     ),
-    "alpha_wgan": ("synthesis/alpha_wgan", [*VECTORS, *HAAR, *rates(0.001, 0.0003)]),
+    "alpha_wgan": (
+        "synthesis/alpha_wgan",
+        [
+            *VECTORS,
+            *HAAR,
+            *COMPONENTS,
+            *rates(0.001, 0.0003),
+            "synthesis.autoencoding.reconstruction_weight=30",
+        ],
+    ),
     "vqgan": (
         "synthesis/vqgan",
         [
-            *("network.halvings=2", "network.width=8", "network.max_width=32", "network.codebook_size=64"),
+            *HAAR,
+            *("network.halvings=2", "network.width=8", "network.max_width=32", "network.codebook_size=128"),
             *("network.blocks=1", "network.code_channels=8", "network.prior_width=64", "network.prior_layers=2"),
-            *("network.prior_heads=4", "synthesis.autoencoding.prior_learning_rate={start: 0.002, end: 0.0002}"),
-            *rates(0.001, 0.0003),
+            *("network.prior_heads=4", "network.discriminator_width=8"),
+            "synthesis.autoencoding.prior_learning_rate={start: 0.002, end: 0.0002}",
+            *("synthesis.autoencoding.adversarial_start=0.6", "synthesis.autoencoding.prior_share=0.3"),
+            "synthesis.optimizer.beta2={start: 0.99, end: 0.99}",
+            *rates(0.002, 0.0003),
         ],
     ),
     "collapsing": (

@@ -25,6 +25,7 @@ from medgan.networks.layers import (
     head_from_volume,
     linear,
     minibatch_layer,
+    start_in_air,
     start_without_detail,
     volume_from_head,
 )
@@ -114,6 +115,7 @@ class DCGANGenerator(nn.Module):
         self.head = convolution(channels[-1], 8 if haar_head else 1, 3, gain=_START)
         if haar_head:
             start_without_detail(self.head.weight)
+        start_in_air(self.head.bias, haar_head=haar_head)  # type: ignore[arg-type]
 
     def forward(self, latents: Tensor) -> Tensor:
         """Latents (B, latent_size), standard normal, to volumes (B, 1, X, Y, Z) in about [-1, 1]."""

@@ -28,6 +28,7 @@ from medgan.networks.layers import (
     linear,
     minibatch_layer,
     pixel_norm,
+    start_in_air,
 )
 from medgan.networks.resample import Resample
 
@@ -164,6 +165,8 @@ class HierarchicalGenerator(nn.Module):
         self.low_head = convolution(channels[coarse - 1], 1, 3, gain=_START)
         self.fine = nn.ModuleList(blocks[coarse:])
         self.high_head = convolution(channels[-1], 1, 3, gain=_START)
+        for head in (self.low_head, self.high_head):
+            start_in_air(head.bias, haar_head=False)  # type: ignore[arg-type]
 
     def features(self, latents: Tensor) -> Tensor:
         """Latents (B, latent_size) to the trunk's features (B, C, *grid)."""

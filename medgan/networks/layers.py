@@ -120,6 +120,15 @@ def start_without_detail(weight: Tensor) -> None:
     weight[0] *= math.sqrt(8)
 
 
+@torch.no_grad()
+def start_in_air(bias: Tensor, *, haar_head: bool) -> None:
+    """Let the bias (1 or 8, ...) of a generator's last layer begin where most voxels of a scan are: in air, at -1.
+
+    A bias that begins at zero takes hundreds of steps to get there, in which nothing else is learned.
+    """
+    bias[0] = -math.sqrt(8) if haar_head else -1.0
+
+
 def checked_stages(shapes: Sequence[Sequence[int]], channels: Sequence[int]) -> list[Shape]:
     """The shapes of the stages, coarsest first.
 

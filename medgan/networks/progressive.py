@@ -28,6 +28,7 @@ from medgan.networks.layers import (
     linear,
     minibatch_layer,
     pixel_norm,
+    start_in_air,
     start_without_detail,
     volume_from_head,
 )
@@ -146,6 +147,7 @@ class ProgressiveGenerator(_Growing):
         )
         if haar_head:
             start_without_detail(self.heads[0].weight)  # type: ignore[arg-type]
+        start_in_air(self.heads[0].bias, haar_head=haar_head)  # type: ignore[arg-type]
         self.grow = nn.ModuleList(Resample(coarse, fine) for coarse, fine in itertools.pairwise(stages))
         self.enlarge = nn.ModuleList(Resample(stage, stages[-1]) for stage in stages)
 

@@ -30,6 +30,7 @@ from medgan.networks.layers import (
     linear,
     minibatch_layer,
     pixel_norm,
+    start_in_air,
     start_without_detail,
     volume_from_head,
 )
@@ -239,6 +240,9 @@ class StyleGenerator(nn.Module):
         if haar_head:
             for head in self.heads:
                 start_without_detail(head.weight)  # type: ignore[arg-type]
+        # Modulated heads have no bias of their own.
+        self.level = nn.Parameter(torch.zeros(bands))
+        start_in_air(self.level, haar_head=haar_head)
         self.layers = len(self.before) + len(self.after)
 
     def styles(self, latents: Tensor, *, truncation: float = 1.0, centre: Tensor | None = None) -> Tensor:
@@ -306,7 +310,9 @@ class StyleGenerator(nn.Module):
             x = grow(x).contiguous(memory_format=torch.channels_last_3d)
             x = after(x, styles[:, 2 * level + 2], noise)
             out = grow(out) + head(x, styles[:, 2 * level + 2])
-        return volume_from_head(out, self.out_shape, haar_head=self.haar_head)
+        return volume_from_head(
+            out + self.level.to(out.dtype).view(-1, 1, 1, 1), self.out_shape, haar_head=self.haar_head
+        )
 
 
 class _ResidualStage(nn.Module):

@@ -25,6 +25,7 @@ from medgan.networks.layers import (
     checked_stages,
     convolution,
     head_from_volume,
+    start_in_air,
     start_without_detail,
     volume_from_head,
 )
@@ -116,6 +117,7 @@ class CodeAutoencoder(nn.Module):
         self.head = convolution(channels[-1], bands, 3, gain=_START)
         if haar_head:
             start_without_detail(self.head.weight)
+        start_in_air(self.head.bias, haar_head=haar_head)  # type: ignore[arg-type]
 
     def features(self, volumes: Tensor) -> Tensor:
         """Volumes (B, 1, X, Y, Z) in about [-1, 1] to the features that are quantised, (B, code_channels, *grid)."""

@@ -24,11 +24,13 @@ from torch import Tensor, nn
 from medgan.adversarial.fidelity import absolute_distance
 from medgan.adversarial.losses import LOSSES
 from medgan.adversarial.penalties import Critic
+from medgan.data.principal import PrincipalComponents
 from medgan.geometry import Shape, Spacing
-from medgan.networks.families import encoder_for, exported_generator, mixes_batch, pair_for
+from medgan.networks.families import encoder_for, mixes_batch, pair_for
 from medgan.networks.layers import pixel_norm
 from medgan.recipe import SynthesisRecipe
 from medgan.training.game import Reported, adam_phase, exported_synthesis, fooling_loss
+from medgan.training.linear_start import around, recorded
 from medgan.training.penalty import GradientPenalty
 from medgan.training.phases import Moment, Phase, PhaseLoss
 
@@ -43,6 +45,8 @@ class AlphaGANObjective:
         shape: voxels of the cohort's volumes.
         spacing: their spacing, mm.
         device: where to put the networks.
+        start: the linear model that the generator is built around (`medgan.training.linear_start`); None for a
+            generator of its own.
 
     Raises:
         MedganError: the networks cannot be made for such volumes.
@@ -50,11 +54,21 @@ class AlphaGANObjective:
 
     averaged = "generator"
 
-    def __init__(self, recipe: SynthesisRecipe, *, shape: Shape, spacing: Spacing, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: SynthesisRecipe,
+        *,
+        shape: Shape,
+        spacing: Spacing,
+        device: torch.device,
+        start: PrincipalComponents | None = None,
+    ) -> None:
         self.recipe, self.images = recipe, recipe.images
         self.shape, self.spacing = shape, spacing
         torch.manual_seed(recipe.training.seed)
         self.generator, self.discriminator = pair_for(recipe.network, shape, spacing)
+        if start is not None:
+            self.generator = around(start, self.generator, recipe.network, shape=shape, spacing=spacing)
         self.encoder, self.code_discriminator = encoder_for(recipe.network, shape, spacing)
         self._networks = {
             "generator": self.generator,
@@ -167,7 +181,7 @@ class AlphaGANObjective:
 
     def export(self, average: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Configuration and weights of the averaged generator."""
-        network = exported_generator(self.recipe.network, self.generator, shape=self.shape, spacing=self.spacing)
+        network = recorded(self.recipe.network, self.generator, shape=self.shape, spacing=self.spacing)
         return exported_synthesis(network, average, shape=self.shape, spacing=self.spacing)
 
 

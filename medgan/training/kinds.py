@@ -39,7 +39,7 @@ def synthesis_objective(
         MedganError: the networks cannot be made for such volumes, or do not have what the recipe asks of them.
     """
     if recipe.network.kind == "alpha_wgan":
-        return AlphaGANObjective(recipe, shape=shape, spacing=spacing, device=device)
+        return AlphaGANObjective(recipe, shape=shape, spacing=spacing, device=device, start=start)
     if recipe.network.kind == "vqgan":
         return CodeObjective(recipe, shape=shape, spacing=spacing, device=device)
     return SynthesisObjective(recipe, shape=shape, spacing=spacing, device=device, labels=labels, start=start)

@@ -84,6 +84,20 @@ def around(
     return _wrapped(start, generator, exported_generator(options, generator, shape=shape, spacing=spacing), shape)
 
 
+def recorded(options: SynthesisNetwork, generator: nn.Module, *, shape: Shape, spacing: Spacing) -> dict[str, Any]:
+    """The entry of a model's configuration that rebuilds a generator, around a linear model or not.
+
+    Args:
+        options: the recipe's `network`.
+        generator: made by the options, as it is or by `around`.
+        shape: voxels of the cohort's volumes.
+        spacing: their spacing, mm.
+    """
+    if isinstance(generator, PrincipalGenerator):
+        return {"name": "principal_generator", "arguments": generator.arguments}
+    return exported_generator(options, generator, shape=shape, spacing=spacing)
+
+
 def _wrapped(start: PrincipalComponents, inner: nn.Module, record: dict[str, Any], shape: Shape) -> PrincipalGenerator:
     whole = PrincipalGenerator(
         inner,

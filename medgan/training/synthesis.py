@@ -19,15 +19,14 @@ from medgan.data.principal import PrincipalComponents
 from medgan.errors import MedganError
 from medgan.geometry import Shape, Spacing
 from medgan.label_distribution import LabelDistribution
-from medgan.networks.families import advance, exported_generator, mixes_batch, pair_for
+from medgan.networks.families import advance, mixes_batch, pair_for
 from medgan.networks.labelled import LabelledGenerator, unlabelled
 from medgan.networks.labelled_families import labelled_pair
-from medgan.networks.principal import PrincipalGenerator
 from medgan.networks.views import views_for
 from medgan.recipe import SynthesisRecipe
 from medgan.training.batches import LabelledVolumes, parted
 from medgan.training.game import Reported, adam_phase, exported_synthesis
-from medgan.training.linear_start import around
+from medgan.training.linear_start import around, recorded
 from medgan.training.path_regularisation import PathRegularisation, refuse_without_styles
 from medgan.training.penalty import GradientPenalty
 from medgan.training.phases import Moment, Phase
@@ -272,8 +271,6 @@ class SynthesisObjective:
         if isinstance(self.generator, LabelledGenerator):
             network = {"name": "labelled_generator", "arguments": self.generator.arguments}
             names = self.generator.coding.names
-        elif isinstance(self.generator, PrincipalGenerator):
-            network = {"name": "principal_generator", "arguments": self.generator.arguments}
         else:
-            network = exported_generator(self.recipe.network, self.generator, shape=self.shape, spacing=self.spacing)
+            network = recorded(self.recipe.network, self.generator, shape=self.shape, spacing=self.spacing)
         return exported_synthesis(network, average, shape=self.shape, spacing=self.spacing, labels=names)

@@ -119,11 +119,13 @@ def test_codes_are_told_from_latent_vectors() -> None:
 
 def test_it_learns_to_reconstruct(tmp_path: Path) -> None:
     changed = ["network.normalisation=instance", "synthesis.optimizer.learning_rate=0.005", "training.tick_steps=10"]
-    recipe = _recipe(*changed).with_steps(60)
+    recipe = _recipe(*changed, "synthesis.autoencoding.reconstruction_weight=100").with_steps(120)
     objective = synthesis_objective(recipe, shape=SHAPE, spacing=SPACING, device=CPU)
     result = Trainer(objective, _Batches(), recipe.training, device=CPU, checkpoints=tmp_path).run()
     errors = [value for _, value in result.history["encoder/reconstruction"]]
-    assert errors[-1] < 0.6 * errors[0]
+    # One volume for all, the best there is: what ignores the code can do no better.
+    scans = 2 * torch.cat([next(_Batches().stream(position)) for position in range(20)]) - 1
+    assert errors[-1] < 0.95 * float((scans - scans.median(dim=0).values).abs().mean())
 
 
 def test_rates_and_lazy_rescaling_are_the_discriminators() -> None:

@@ -18,6 +18,7 @@ from medgan.networks.principal import PrincipalGenerator
 from medgan.networks.saved import build_network
 from medgan.recipe import SynthesisRecipe
 from medgan.recipe_files import load_recipe
+from medgan.training.kinds import synthesis_objective
 from medgan.training.linear_start import component_grid, linear_start
 from medgan.training.synthesis import SynthesisObjective
 from medgan.training.trainer import Trainer
@@ -26,10 +27,10 @@ CPU = torch.device("cpu")
 SHAPE, SPACING = (9, 11, 8), (1.0, 1.0, 1.2)
 
 
-def _recipe(*changed: str) -> SynthesisRecipe:
+def _recipe(*changed: str, base: str = "synthesis/quickstart") -> SynthesisRecipe:
     tiny = ["network.width=4", "network.max_width=4", "network.latent_size=4", "network.haar_head=false"]
     loop = ["training.batch_size=4", "training.mode=exact", "training.tick_steps=1", "synthesis.flip=false"]
-    recipe = load_recipe("synthesis/quickstart", [*tiny, *loop, "network.principal_components=3", *changed])
+    recipe = load_recipe(base, [*tiny, *loop, "network.principal_components=3", *changed])
     assert isinstance(recipe, SynthesisRecipe)
     return recipe
 
@@ -49,10 +50,10 @@ class _Batches:
             position += 1
 
 
-def _trainer(folder: Path) -> Trainer:
-    recipe = _recipe().with_steps(4)
+def _trainer(folder: Path, base: str = "synthesis/quickstart") -> Trainer:
+    recipe = _recipe(base=base).with_steps(4)
     start = linear_start(recipe, _scans(), shape=SHAPE, spacing=SPACING)
-    objective = SynthesisObjective(recipe, shape=SHAPE, spacing=SPACING, device=CPU, start=start)
+    objective = synthesis_objective(recipe, shape=SHAPE, spacing=SPACING, device=CPU, start=start)
     return Trainer(objective, _Batches(), recipe.training, device=CPU, checkpoints=folder / "checkpoints")
 
 
@@ -84,10 +85,12 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     assert float(expected["share"]) != pytest.approx(0.1, abs=1e-6)
 
 
-def test_the_exported_generator_is_rebuilt_whole(tmp_path: Path) -> None:
-    trainer = _trainer(tmp_path)
+@pytest.mark.parametrize("base", ["synthesis/quickstart", "synthesis/dcgan", "synthesis/alpha_wgan"])
+def test_the_exported_generator_is_rebuilt_whole(tmp_path: Path, base: str) -> None:
+    trainer = _trainer(tmp_path, base)
     result = trainer.run()
     config, weights = trainer.objective.export(result.average)
+    assert config["network"]["name"] == "principal_generator"
     rebuilt = build_network(config["network"]["name"], config["network"]["arguments"])
     rebuilt.load_state_dict(weights)
     latents = torch.randn(2, 4)
@@ -137,5 +140,7 @@ def test_a_generator_that_is_told_labels_is_built_around_it_too(tmp_path: Path) 
 
 
 def test_networks_that_cannot_be_built_around_it_refuse_it() -> None:
-    with pytest.raises(MedganError, match="'principal_components' is a field of r3gan, dcgan networks, not of hagan"):
+    with pytest.raises(
+        MedganError, match="'principal_components' is a field of r3gan, dcgan, alpha_wgan networks, not of hagan"
+    ):
         load_recipe("synthesis/hagan", ["network.principal_components=4"])

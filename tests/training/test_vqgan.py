@@ -171,17 +171,19 @@ def test_it_learns_to_reconstruct_and_to_draw(tmp_path: Path) -> None:
     autoencoding = ["prior_learning_rate=0.005", "prior_share=0.75", "adversarial_start=1", "feature_weight=0"]
     changed = [f"synthesis.autoencoding.{assignment}" for assignment in autoencoding]
     changed += ["synthesis.optimizer.learning_rate=0.01", "synthesis.ema_images=20", "training.tick_steps=10"]
-    trainer = _trainer(tmp_path, 240, *changed, "network.prior_width=32", "network.prior_dropout=0")
+    trainer = _trainer(tmp_path, 320, *changed, "network.prior_width=32", "network.prior_dropout=0")
     result = trainer.run()
     errors = [value for _, value in result.history["autoencoder/reconstruction"]]
-    assert errors[-1] < 0.2 * errors[0]
+    blobs = torch.cat([next(_Batches().stream(position)) for position in range(8)])
+    # One volume for all, the best there is: what ignores the codes can do no better.
+    one_for_all = (2 * (blobs - blobs.median(dim=0).values)).abs().mean()
+    assert errors[-1] < 0.6 * float(one_for_all)
     # Which of the four blobs it is takes two bits, spread over twelve codes.
     assert result.history["prior/bits_per_code"][-1][1] < 1.5 * 2 / 12
     config, weights = _objective(trainer).export(result.average)
     generator = build_network(config["network"]["name"], config["network"]["arguments"])
     generator.load_state_dict(weights)
     assert isinstance(generator, CodeGenerator)
-    blobs = torch.cat([next(_Batches().stream(position)) for position in range(8)])
     with torch.inference_mode():
         known = generator.eval().autoencoder.codes(2 * blobs - 1).flatten(1).unique(dim=0)
         drawn = generator.prior.drawn(torch.special.ndtr(latents(0, range(40), generator.latent_size).double()))
