@@ -79,7 +79,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
         [*VECTORS, *HAAR, *TOGETHER, *COMPONENTS, *rates(0.002, 0.0003), "synthesis.discriminator_steps=2"],
     ),
     "stylegan": ("synthesis/stylegan", [*GAME, "network.style_size=32", "network.mapping_layers=2"]),
-    "progressive": ("synthesis/progressive", GAME),
+    "progressive": ("synthesis/progressive", [*GAME, *COMPONENTS]),
     "hagan": (
         "synthesis/hagan",
         [*VECTORS, *TOGETHER, *RELATIVISTIC, *rates(0.002, 0.0003), "network.base_size=2"],

@@ -17,7 +17,7 @@ FAMILY_FIELDS: Mapping[str, frozenset[str]] = {
     "dcgan": _PYRAMID
     | {"principal_components", "normalisation", "discriminator_normalisation", "minibatch_statistics"},
     "stylegan": _PYRAMID | {"style_size", "mapping_layers", "noise", "style_mixing", "minibatch_statistics"},
-    "progressive": _PYRAMID | {"fading", "stabilising", "minibatch_statistics"},
+    "progressive": _PYRAMID | {"principal_components", "fading", "stabilising", "minibatch_statistics"},
     "hagan": (_PYRAMID - {"haar_head"}) | {"sub_volume", "minibatch_statistics"},
     "alpha_wgan": _PYRAMID | {"principal_components", "normalisation", "discriminator_normalisation"},
     # A latent vector has one number for each code, of which there are as many as the volumes' shape asks for.

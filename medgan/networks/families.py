@@ -16,6 +16,7 @@ from medgan.networks.discriminators import PatchDiscriminator
 from medgan.networks.hagan import FINE_STAGES, HierarchicalDiscriminator, HierarchicalGenerator, total_enlargement
 from medgan.networks.labelled import unlabelled
 from medgan.networks.layers import as_shape, inner_shape
+from medgan.networks.principal import PrincipalGenerator
 from medgan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from medgan.networks.r3gan import R3Discriminator, R3Generator
 from medgan.networks.stages import stage_shapes
@@ -228,6 +229,7 @@ def exported_generator(
 def advance(network: nn.Module, progress: float) -> None:
     """Tell a network that changes during training where the training stands, in [0, 1]; others stay as they are."""
     network = unlabelled(network)
+    network = network.inner if isinstance(network, PrincipalGenerator) else network
     if isinstance(network, ProgressiveGenerator | ProgressiveDiscriminator):
         network.advance(progress)
 
