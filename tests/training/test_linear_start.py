@@ -85,9 +85,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     assert float(expected["share"]) != pytest.approx(0.1, abs=1e-6)
 
 
-@pytest.mark.parametrize("base", ["synthesis/quickstart", "synthesis/dcgan", "synthesis/progressive", "synthesis/alpha_wgan"])
-def test_the_exported_generator_is_rebuilt_whole(tmp_path: Path, base: str) -> None:
-    trainer = _trainer(tmp_path, base)
+@pytest.mark.parametrize("name", ["quickstart", "dcgan", "progressive", "alpha_wgan"])
+def test_the_exported_generator_is_rebuilt_whole(tmp_path: Path, name: str) -> None:
+    trainer = _trainer(tmp_path, f"synthesis/{name}")
     result = trainer.run()
     config, weights = trainer.objective.export(result.average)
     assert config["network"]["name"] == "principal_generator"
@@ -140,7 +140,5 @@ def test_a_generator_that_is_told_labels_is_built_around_it_too(tmp_path: Path) 
 
 
 def test_networks_that_cannot_be_built_around_it_refuse_it() -> None:
-    with pytest.raises(
-        MedganError, match="'principal_components' is a field of r3gan, dcgan, progressive, alpha_wgan networks, not of hagan"
-    ):
+    with pytest.raises(MedganError, match="'principal_components' is a field of .*, alpha_wgan networks, not of hagan"):
         load_recipe("synthesis/hagan", ["network.principal_components=4"])
