@@ -42,6 +42,12 @@ def rates(start: float, end: float) -> list[str]:
     return [f"synthesis.optimizer.{field}={schedule}" for field in ("learning_rate", "discriminator_learning_rate")]
 
 
+GAME = [
+    "synthesis.loss=relativistic",
+    "synthesis.penalty={kind: r1+r2, form: exact, weight: auto, interval: 4}",
+    *rates(0.001, 0.0002),
+]
+
 FAMILIES: dict[str, tuple[str, list[str]]] = {
     DEFAULT: (
         "synthesis/r3gan_small",
@@ -49,9 +55,9 @@ FAMILIES: dict[str, tuple[str, list[str]]] = {
     ),
     "dcgan": ("synthesis/dcgan", [*SMALL, *HAAR, *rates(0.0005, 0.0002)]),
     "wgan_gp": ("synthesis/wgan_gp", [*SMALL, *HAAR, *rates(0.001, 0.0003), "synthesis.discriminator_steps=3"]),
-    "stylegan": ("synthesis/stylegan", [*SMALL, *HAAR, *rates(0.0005, 0.0002)]),
-    "progressive": ("synthesis/progressive", [*SMALL, *HAAR, *rates(0.0005, 0.0002)]),
-    "hagan": ("synthesis/hagan", [*SMALL, "network.base_size=3", *rates(0.0005, 0.0002)]),
+    "stylegan": ("synthesis/stylegan", [*SMALL, *HAAR, *GAME]),
+    "progressive": ("synthesis/progressive", [*SMALL, *HAAR, *GAME, "network.principal_components=32"]),
+    "hagan": ("synthesis/hagan", [*SMALL, "network.base_size=3", *GAME]),
     "alpha_wgan": ("synthesis/alpha_wgan", [*SMALL, *HAAR, *rates(0.001, 0.0003)]),
     "vqgan": (
         "synthesis/vqgan",
@@ -59,6 +65,8 @@ FAMILIES: dict[str, tuple[str, list[str]]] = {
             *("network.halvings=2", "network.width=16", "network.max_width=64", "network.codebook_size=64"),
             *("network.blocks=1", "network.code_channels=8", "network.prior_width=64", "network.prior_layers=2"),
             *("network.prior_heads=4", "synthesis.autoencoding.prior_learning_rate={start: 0.002, end: 0.0002}"),
+            *HAAR,
+            "network.discriminator_width=16",
             *rates(0.001, 0.0003),
         ],
     ),
