@@ -29,6 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shapes=[(6, 7, 5), OUT], channels=[8, 6], out_shape=OUT, latent_size=4, normalisation="none"
     )
     with torch.no_grad():
+        network.head.bias.zero_()
         # As of a trained network, the percentiles of the sample that will be projected are -1 and 1.
         low, high = np.percentile(network(latent(9, 1, 4)[None]).numpy(), (0.5, 99.5))
         network.head.weight *= 2 / float(high - low)
