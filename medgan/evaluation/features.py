@@ -161,7 +161,7 @@ def _slab_depth(shape: Sequence[int], channels: int) -> int:
 class _Moments(NamedTuple):
     """Of the voxels of each channel: how many, means (N, C), and lengths (N, C) of the centred values."""
 
-    count: int
+    voxels: int
     means: torch.Tensor
     lengths: torch.Tensor
 
@@ -180,9 +180,9 @@ def _together(parts: Sequence[_Moments]) -> tuple[torch.Tensor, torch.Tensor]:
     """Means and lengths of all parts' voxels (Chan, Golub and LeVeque 1979)."""
     if len(parts) == 1:
         return parts[0].means, parts[0].lengths
-    total = sum(part.count for part in parts)
-    means = sum((part.means.double() * part.count for part in parts), start=parts[0].means.double() * 0) / total
-    squares = [part.lengths.double() ** 2 + part.count * (part.means.double() - means) ** 2 for part in parts]
+    total = sum(part.voxels for part in parts)
+    means = sum((part.means.double() * part.voxels for part in parts), start=parts[0].means.double() * 0) / total
+    squares = [part.lengths.double() ** 2 + part.voxels * (part.means.double() - means) ** 2 for part in parts]
     return means.float(), sum(squares[1:], start=squares[0]).sqrt().float()
 
 
