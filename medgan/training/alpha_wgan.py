@@ -66,9 +66,8 @@ class AlphaGANObjective:
         self.recipe, self.images = recipe, recipe.images
         self.shape, self.spacing = shape, spacing
         torch.manual_seed(recipe.training.seed)
-        self.generator, self.discriminator = pair_for(recipe.network, shape, spacing)
-        if start is not None:
-            self.generator = around(start, self.generator, recipe.network, shape=shape, spacing=spacing)
+        generator, self.discriminator = pair_for(recipe.network, shape, spacing)
+        self.generator = around(start, generator, recipe.network, shape=shape, spacing=spacing)
         self.encoder, self.code_discriminator = encoder_for(recipe.network, shape, spacing)
         self._networks = {
             "generator": self.generator,

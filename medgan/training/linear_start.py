@@ -63,19 +63,26 @@ def linear_start(
 
 
 def around(
-    start: PrincipalComponents, generator: nn.Module, options: SynthesisNetwork, *, shape: Shape, spacing: Spacing
+    start: PrincipalComponents | None,
+    generator: nn.Module,
+    options: SynthesisNetwork,
+    *,
+    shape: Shape,
+    spacing: Spacing,
 ) -> nn.Module:
     """A generator around the linear model of its cohort.
 
     One that is told labels stays the outermost: its inner generator is the one that is wrapped.
 
     Args:
-        start: the linear model.
+        start: the linear model; None leaves the generator as it is.
         generator: made by the options.
         options: the recipe's `network`.
         shape: voxels of the cohort's volumes.
         spacing: their spacing, mm.
     """
+    if start is None:
+        return generator
     if isinstance(generator, LabelledGenerator):
         wrapped = _wrapped(start, generator.inner, generator.arguments["inner"], shape)
         generator.inner = wrapped

@@ -70,9 +70,8 @@ class SynthesisObjective:
         self.shape, self.spacing = shape, spacing
         options = recipe.synthesis
         torch.manual_seed(recipe.training.seed)
-        self.generator, self.discriminator = self._new_pair(labels)
-        if start is not None:
-            self.generator = around(start, self.generator, recipe.network, shape=shape, spacing=spacing)
+        generator, self.discriminator = self._new_pair(labels)
+        self.generator = around(start, generator, recipe.network, shape=shape, spacing=spacing)
         if options.feature_weight and not hasattr(unlabelled(self.discriminator), "features"):
             raise MedganError(
                 f"synthesis.feature_weight is {options.feature_weight:g}, but the discriminator of "
