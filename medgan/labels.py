@@ -188,6 +188,28 @@ class LabelCoding:
         """The mean code of the training scans, shape (size,)."""
         return np.array([number for label in self.labels for number in (*label.typical(), 0.0)], dtype=np.float32)
 
+    def deviations(self, fewest: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How a code becomes how far its labels lie from the training scans' mean: code @ matrix + offset.
+
+        Where a value is not known, or a class of few scans, all distances of the label are 0. Those of indicators are.
+
+        Args:
+            fewest: training scans of a class that is not one of few.
+
+        Returns:
+            Matrix (size, size) and offset (size,).
+        """
+        matrix, offset, place = np.zeros((self.size, self.size)), np.zeros(self.size), 0
+        for label in self.labels:
+            columns, indicator = np.arange(place, place + label.width), place + label.width
+            counts = np.array(label.counts) if isinstance(label, ClassLabel) else np.full(1, fewest)
+            common, untold = columns[counts >= fewest], [*columns[counts < fewest], indicator]
+            means = np.array(label.typical())[common - place]
+            matrix[common, common], offset[common] = 1.0, -means
+            matrix[np.ix_(untold, common)] = means
+            place = indicator + 1
+        return matrix, offset
+
     def checked(self, asked: LabelValues) -> dict[str, LabelValue | None]:
         """Labels that a user asks for, classes as text and numbers as numbers, in the coding's order.
 

@@ -72,3 +72,13 @@ def test_the_deviation_is_that_of_the_training_scans() -> None:
     assert label == ContinuousLabel("age", 40.0, pytest.approx(np.std(AGES)), 20.0, 70.0)  # type: ignore[arg-type]
     codes = np.array([CODING.coded({"sex": "F", "age": age})[3] for age in AGES])
     assert (codes.mean(), codes.std()) == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=1e-6))
+
+
+def test_distances_from_the_training_scans_mean_are_zero_where_nothing_is_known() -> None:
+    matrix, offset = CODING.deviations(fewest=3)
+    known = CODING.coded({"age": 30.0, "sex": "M"}) @ matrix + offset
+    # There are two scans of F: too few to count.
+    np.testing.assert_allclose(CODING.coded({"sex": "F"}) @ matrix + offset, 0, atol=1e-6)
+    np.testing.assert_allclose(known, [0, 0.4, 0, (30 - np.mean(AGES)) / np.std(AGES), 0], atol=1e-6)
+    np.testing.assert_allclose(CODING.coded({"sex": "M"}) @ matrix + offset, [0, 0.4, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(CODING.dropped() @ matrix + offset, 0, atol=1e-6)

@@ -25,5 +25,6 @@ def cohort_start(recipe: SynthesisRecipe, cohort: Cohort) -> PrincipalComponents
     records = spread(cohort.split("train"), _MOST_SCANS)
     labels = labels_of(cohort, recipe.synthesis.labels)
     codes = None if labels is None else label_codes(labels, records).numpy()
+    coding = None if labels is None else labels.coding
     scans = (cohort.normalised(record) for record in records)
-    return linear_start(recipe, scans, shape=cohort.shape, spacing=cohort.spacing, codes=codes)
+    return linear_start(recipe, scans, shape=cohort.shape, spacing=cohort.spacing, coding=coding, codes=codes)

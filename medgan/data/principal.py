@@ -17,19 +17,21 @@ SCANS_PER_COMPONENT = 4
 
 @dataclass(frozen=True)
 class PrincipalComponents:
-    """A normal distribution of scans: the mean plus standard normal numbers times the components.
+    """A normal distribution of scans: the mean plus standard normal numbers times the components, and what labels add.
 
     Args:
         mean: (X, Y, Z), float32, normalised to about 0..1.
         components: (K, X, Y, Z), float32, orthogonal, each as long as the standard deviation along it, longest first.
         lowest: the lowest intensity of the scans.
-        explained: share of the scans' variance, 0..1, that the components hold together.
+        explained: share of the scans' variance, 0..1, that the components hold together; what labels explain apart.
+        effects: (L, X, Y, Z), float32, what each of L numbers that say a label adds to the mean; None without labels.
     """
 
     mean: NDArray[np.float32]
     components: NDArray[np.float32]
     lowest: float
     explained: float
+    effects: NDArray[np.float32] | None = None
 
 
 def component_count(scans: int, wanted: int) -> int:
@@ -40,7 +42,7 @@ def component_count(scans: int, wanted: int) -> int:
 
 
 def principal_components(
-    volumes: Sequence[NDArray[Any]], count: int, *, flip: bool = False, codes: NDArray[Any] | None = None
+    volumes: Sequence[NDArray[Any]], count: int, *, flip: bool = False, distances: NDArray[Any] | None = None
 ) -> PrincipalComponents:
     """Principal component analysis of scans (Pearson 1901), by the eigenvectors of their scalar products.
 
@@ -48,7 +50,9 @@ def principal_components(
         volumes: arrays (X, Y, Z) of one shape, normalised to about 0..1, X from left to right.
         count: how many components, below the number of scans.
         flip: whether each scan counts together with its left-right mirror image.
-        codes: (N, L), the scans' labels as numbers; components then hold what a linear regression on them leaves.
+        distances: (N, L), how far the scans' labels lie from their means, as numbers, 0 where not known; components
+            then hold what a linear regression of the distance from the mean scan leaves, whose coefficients are the
+            effects.
 
     Raises:
         ValueError: there are not more scans than components.
@@ -59,14 +63,15 @@ def principal_components(
     if flip:
         mirrored = np.flip(rows.reshape(-1, *shape), axis=1).reshape(len(rows), -1)
         rows = np.concatenate((rows, mirrored))
-        codes = None if codes is None else np.concatenate((codes, codes))
+        distances = None if distances is None else np.concatenate((distances, distances))
     if count >= len(rows):
         raise ValueError(f"{len(rows)} scans do not vary in {count} directions")
     mean = rows.mean(axis=0, dtype=np.float64)
     rows = rows - mean.astype(np.float32)
-    if codes is not None:
-        centred = np.asarray(codes, dtype=np.float64) - np.mean(codes, axis=0)
-        rows = rows - (centred @ np.linalg.lstsq(centred, rows, rcond=None)[0]).astype(np.float32)
+    effects = None
+    if distances is not None:
+        effects = np.linalg.lstsq(np.asarray(distances, dtype=np.float64), rows, rcond=None)[0]
+        rows = rows - (distances @ effects).astype(np.float32)
     products = rows.astype(np.float64) @ rows.T.astype(np.float64)
     variances, weights = np.linalg.eigh(products / (len(rows) - 1))
     variances, weights = variances[::-1][:count], weights[:, ::-1][:, :count]
@@ -80,4 +85,5 @@ def principal_components(
         components.astype(np.float32).reshape(count, *shape),
         lowest,
         float(variances.sum() / total) if total > 0 else 1.0,
+        None if effects is None else effects.astype(np.float32).reshape(-1, *shape),
     )

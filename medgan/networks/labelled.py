@@ -21,6 +21,7 @@ from medgan.label_distribution import LabelDistribution
 from medgan.labels import LabelValues
 from medgan.networks.hagan import HierarchicalDiscriminator
 from medgan.networks.latents import latents as latent_vectors
+from medgan.networks.principal import PrincipalGenerator
 from medgan.networks.stylegan import StyleGenerator, noise_seeds
 
 # Latent vectors over which the mean style of a label is taken.
@@ -73,10 +74,13 @@ class LabelledGenerator(nn.Module):
             inner.held_latents = embedding_size
 
     def widened(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Latents (B, latent_size) and codes (B, coding.size), none for no labels, to the inner network's latents."""
+        """Latents (B, latent_size) and codes (B, coding.size), none for no labels, to what the inner network takes:
+        latents with the embedded labels, and the codes behind them where it has a linear model of labels.
+        """
         codes = self.absent.expand(len(latents), -1) if labels is None else labels
         embedded = self.embedding(codes.to(self.embedding.weight.dtype))
-        return torch.cat((latents, embedded.to(latents.dtype)), dim=1)
+        told = (codes,) if isinstance(self.inner, PrincipalGenerator) and self.inner.codes else ()
+        return torch.cat([latents, *(part.to(latents.dtype) for part in (embedded, *told))], dim=1)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Latents (B, latent_size), standard normal, and codes (B, coding.size) to volumes (B, 1, X, Y, Z)."""

@@ -1,5 +1,5 @@
 """A generator around the linear model of a cohort: what the network makes is added to a random combination of the
-cohort's principal components.
+cohort's principal components and to what a linear regression says of the labels.
 
 An untrained network makes noise, and a short training spends most of its time on the mean scan. The linear model has
 that at once, with the ways in which scans differ most, and cannot lose them to mode collapse. What it cannot do, sharp
@@ -42,10 +42,11 @@ class _Floor(torch.autograd.Function):
 
 
 class PrincipalGenerator(nn.Module):
-    """Latent vectors to volumes; the first latent numbers are those of the components.
+    """Latent vectors to volumes; the first latent numbers are those of the components, label codes stand behind all.
 
-    Mean and components are zero until `begin` sets them, and are not trained. A linear model knows no lower bound; what
-    it makes of air is cut off where scans end, so that the discriminator sees what is written to files.
+    Mean, components and effects of the codes are zero until `begin` sets them, and are not trained. A linear model
+    knows no lower bound; what it makes of air is cut off where scans end, so that the discriminator sees what is
+    written to files.
 
     Args:
         inner: a generator of volumes.
@@ -54,10 +55,12 @@ class PrincipalGenerator(nn.Module):
         components: how many principal components, at most `latent_size`.
         grid: voxels of the components, at most those of the volumes; they are interpolated between.
         out_shape: voxels of the volumes.
+        codes: length of a label code, which is not for the inner network; 0 for a model without labels.
     """
 
     mean: Tensor
     components: Tensor
+    effects: Tensor
     lowest: Tensor
 
     def __init__(
@@ -69,6 +72,7 @@ class PrincipalGenerator(nn.Module):
         components: int,
         grid: Sequence[int],
         out_shape: Sequence[int],
+        codes: int = 0,
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
@@ -77,24 +81,28 @@ class PrincipalGenerator(nn.Module):
             "components": components,
             "grid": list(grid),
             "out_shape": list(out_shape),
+            "codes": codes,
         }
         if not 0 < components <= latent_size:
             raise ValueError(f"{components} components need as many latent numbers; there are {latent_size}")
-        self.inner, self.latent_size = inner, latent_size
+        self.inner, self.latent_size, self.codes = inner, latent_size, codes
         self.grid: Shape = as_shape(grid)
         self.share = nn.Parameter(torch.tensor(_FIRST_SHARE))
         self.register_buffer("mean", torch.zeros(1, 1, *self.grid))
         self.register_buffer("components", torch.zeros(components, 1, *self.grid))
+        if codes:
+            self.register_buffer("effects", torch.zeros(codes, 1, *self.grid))
         self.register_buffer("lowest", torch.tensor(-math.inf))
         self.enlarge = Resample(self.grid, as_shape(out_shape))
 
-    def begin(self, mean: Tensor, components: Tensor, *, lowest: float) -> None:
+    def begin(self, mean: Tensor, components: Tensor, *, lowest: float, effects: Tensor | None = None) -> None:
         """Set the linear model.
 
         Args:
             mean: (1, 1, x, y, z) of the grid, in the networks' range of about [-1, 1].
             components: (components, 1, x, y, z), each as long as the standard deviation along it.
             lowest: the lowest intensity of the scans, in the same range.
+            effects: (codes, 1, x, y, z), what each number of a label code adds; None for a model without labels.
 
         Raises:
             ValueError: the shapes are others.
@@ -107,19 +115,29 @@ class PrincipalGenerator(nn.Module):
         self.mean.copy_(mean)
         self.components.copy_(components)
         self.lowest.fill_(lowest)
+        if self.codes:
+            if effects is None or effects.shape != self.effects.shape:
+                raise ValueError(f"effects are of the shape {tuple(self.effects.shape)}")
+            self.effects.copy_(effects)
 
     def linear(self, latents: Tensor) -> Tensor:
-        """Latents (B, latent_size), standard normal, to samples of the linear model, (B, 1, X, Y, Z)."""
+        """Latents (B, latent_size + codes), standard normal but for the codes, to samples of the linear model,
+        (B, 1, X, Y, Z).
+        """
         return self._cut(self._unbounded(latents))
 
     def _unbounded(self, latents: Tensor) -> Tensor:
         weights = latents[:, : len(self.components)].to(self.components.dtype)
-        volumes = self.mean + (weights @ self.components.flatten(1)).unflatten(1, (1, *self.grid))
-        return self.enlarge(volumes)
+        flat = weights @ self.components.flatten(1)
+        if self.codes:
+            flat = flat + latents[:, self.latent_size :].to(flat.dtype) @ self.effects.flatten(1)
+        return self.enlarge(self.mean + flat.unflatten(1, (1, *self.grid)))
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Latents (B, latent_size), standard normal, to volumes (B, 1, X, Y, Z) in about [-1, 1]."""
-        made = self.inner(latents)
+        """Latents (B, latent_size + codes), standard normal but for the codes, to volumes (B, 1, X, Y, Z) in about
+        [-1, 1].
+        """
+        made = self.inner(latents[:, : self.latent_size])
         return self._cut(self._unbounded(latents).to(made.dtype) + self.share.to(made.dtype) * made)
 
     def _cut(self, volumes: Tensor) -> Tensor:

@@ -7,12 +7,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from medgan.data.principal import MOST_VOXELS, PrincipalComponents, component_count, principal_components
+from medgan.data.principal import (
+    MOST_VOXELS,
+    SCANS_PER_COMPONENT,
+    PrincipalComponents,
+    component_count,
+    principal_components,
+)
 from medgan.geometry import Shape, Spacing
+from medgan.labels import LabelCoding
 from medgan.networks.families import exported_generator
 from medgan.networks.labelled import LabelledGenerator
 from medgan.networks.principal import PrincipalGenerator
@@ -33,6 +41,7 @@ def linear_start(
     *,
     shape: Shape,
     spacing: Spacing,
+    coding: LabelCoding | None = None,
     codes: NDArray[Any] | None = None,
 ) -> PrincipalComponents | None:
     """The linear model of the training scans that a recipe asks for; None where it asks for none.
@@ -43,7 +52,8 @@ def linear_start(
         volumes: the training scans (X, Y, Z), normalised to about 0..1; each is looked at once.
         shape: their voxels.
         spacing: their spacing, mm.
-        codes: of the labels that the recipe names, (N, L); what they explain is left to the network.
+        coding: of the labels that the recipe names; None where it names none.
+        codes: the scans' labels by it, (N, coding.size): what they add to the mean is part of the model.
     """
     if not recipe.network.principal_components:
         return None
@@ -58,8 +68,24 @@ def linear_start(
     count = component_count(len(small), wanted)
     if not count:
         return None
+    if coding is None or codes is None:
+        start = principal_components(small, count, flip=flip)
+    else:
+        start = _with_labels(small, count, flip, coding, codes)
     # Shrunk scans undershoot at edges: the bound is that of the scans themselves.
-    return replace(principal_components(small, count, flip=flip, codes=codes), lowest=lowest)
+    return replace(start, lowest=lowest)
+
+
+def _with_labels(
+    volumes: list[NDArray[Any]], count: int, flip: bool, coding: LabelCoding, codes: NDArray[Any]
+) -> PrincipalComponents:
+    """The linear model whose effects are those of a code's numbers; a code of no labels gives the mean scan."""
+    # As with components: what few scans of a class have in common could be one person's.
+    matrix, offset = coding.deviations(SCANS_PER_COMPONENT)
+    start = principal_components(volumes, count, flip=flip, distances=codes @ matrix + offset)
+    assert start.effects is not None
+    mean, effects = start.mean + np.tensordot(offset, start.effects, 1), np.tensordot(matrix, start.effects, 1)
+    return replace(start, mean=mean.astype(np.float32), effects=effects.astype(np.float32))
 
 
 def around(
@@ -113,8 +139,10 @@ def _wrapped(start: PrincipalComponents, inner: nn.Module, record: dict[str, Any
         components=len(start.components),
         grid=start.mean.shape,
         out_shape=shape,
+        codes=0 if start.effects is None else len(start.effects),
     )
     mean, components = torch.from_numpy(start.mean), torch.from_numpy(start.components)
     # Normalised intensity of 0..1 is [-1, 1] in the networks.
-    whole.begin(2 * mean[None, None] - 1, 2 * components[:, None], lowest=2 * start.lowest - 1)
+    effects = None if start.effects is None else 2 * torch.from_numpy(start.effects)[:, None]
+    whole.begin(2 * mean[None, None] - 1, 2 * components[:, None], lowest=2 * start.lowest - 1, effects=effects)
     return whole

@@ -58,10 +58,13 @@ def test_what_labels_explain_is_not_among_the_components() -> None:
     strength = random.standard_normal(60)
     scans = (np.multiply.outer(age, by_age) + np.multiply.outer(sex, by_sex) + np.multiply.outer(strength, other)) * 0.1
     codes = np.stack([age, sex], axis=1)
-    found = principal_components(list(scans.astype(np.float32)), 2, codes=codes)
+    found = principal_components(list(scans.astype(np.float32)), 2, distances=codes - codes.mean(axis=0))
     residual = scans.reshape(60, -1)
     design = np.column_stack([np.ones(60), codes])
-    residual = residual - design @ np.linalg.solve(design.T @ design, design.T @ residual)
+    fitted = np.linalg.solve(design.T @ design, design.T @ residual)
+    residual = residual - design @ fitted
     lengths = np.linalg.svd(residual, compute_uv=False)[:2] / np.sqrt(59)
     np.testing.assert_allclose(np.linalg.norm(found.components.reshape(2, -1), axis=1), lengths, atol=1e-5)
     np.testing.assert_allclose(found.mean, scans.mean(axis=0), atol=1e-6)
+    assert found.effects is not None
+    np.testing.assert_allclose(found.effects.reshape(2, -1), fitted[1:], atol=1e-5)

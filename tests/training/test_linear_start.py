@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from medgan.errors import MedganError
 from medgan.label_distribution import LabelDistribution
-from medgan.labels import LabelCoding, continuous_label
+from medgan.labels import LabelCoding, class_label, continuous_label
 from medgan.networks.labelled import LabelledGenerator
 from medgan.networks.principal import PrincipalGenerator
 from medgan.networks.saved import build_network
@@ -122,7 +123,7 @@ def test_a_generator_that_is_told_labels_is_built_around_it_too(tmp_path: Path) 
     labels = LabelDistribution.fitted(coding, [{"age": float(age)} for age in ages])
     codes = np.stack([coding.coded({"age": float(age)}) for age in ages])
     recipe = _recipe("synthesis.labels={names: age, embedding_size: 2}")
-    start = linear_start(recipe, _scans(), shape=SHAPE, spacing=SPACING, codes=codes)
+    start = linear_start(recipe, _scans(), shape=SHAPE, spacing=SPACING, coding=coding, codes=codes)
     objective = SynthesisObjective(recipe, shape=SHAPE, spacing=SPACING, device=CPU, labels=labels, start=start)
     generator = objective.generator
     assert isinstance(generator, LabelledGenerator)
@@ -132,11 +133,44 @@ def test_a_generator_that_is_told_labels_is_built_around_it_too(tmp_path: Path) 
     latents, told = torch.randn(2, 4), torch.from_numpy(codes[:2]).float()
     with torch.no_grad():
         assert torch.equal(rebuilt(latents, told), generator(latents, told))
-        # What the linear model adds is a matter of the latent vector alone.
-        inner = generator.inner
-        assert isinstance(inner, PrincipalGenerator)
-        first, second = (inner.linear(generator.widened(latents, told[[i, i]])) for i in (0, 1))
-        assert torch.equal(first, second)
+
+
+def test_first_samples_have_what_labels_add() -> None:
+    random = np.random.default_rng(1)
+    ages, groups = np.linspace(20, 80, 60), random.choice(["a", "b", "b"], 60)
+    rows: list[dict[str, float | str]] = [{"age": float(a), "group": str(g)} for a, g in zip(ages, groups, strict=True)]
+    rows[0]["group"], rows[-1]["group"] = "rare", "rare"
+    names = [str(row["group"]) for row in rows]
+    coding = LabelCoding((continuous_label("age", list(ages)), class_label("group", names)))
+    scans = np.full((60, *SHAPE), 0.5) + 0.01 * random.standard_normal((60, *SHAPE))
+    scans[:, 2:4] += (0.004 * (ages - ages.mean()))[:, None, None, None]
+    scans[[name == "b" for name in names], 6:8] += 0.3
+    scans[[name == "rare" for name in names], :, 5] += 0.9
+    recipe = _recipe("synthesis.labels={names: [age, group], embedding_size: 2}")
+    codes = np.stack([coding.coded(row) for row in rows])
+    volumes = [scan.astype("f") for scan in scans]
+    start = linear_start(recipe, volumes, shape=SHAPE, spacing=SPACING, coding=coding, codes=codes)
+    grid: dict[str, Any] = {"shape": SHAPE, "spacing": SPACING, "device": CPU}
+    labels = LabelDistribution.fitted(coding, rows)
+    generator = SynthesisObjective(recipe, labels=labels, start=start, **grid).generator
+    assert isinstance(generator, LabelledGenerator)
+    assert isinstance(generator.inner, PrincipalGenerator)
+
+    def made(**asked: float | str) -> np.ndarray:
+        code = torch.from_numpy(coding.coded(asked))[None]
+        with torch.no_grad():
+            return (generator.inner.linear(generator.widened(torch.zeros(1, 4), code))[0, 0].numpy() + 1) / 2
+
+    mean = scans.mean(axis=0)
+    np.testing.assert_allclose(made(), mean, atol=2e-3)
+    older = made(age=70.0, group="b") - made(age=30.0, group="b")
+    np.testing.assert_allclose(older[2:4], 0.16, atol=0.02)
+    np.testing.assert_allclose(older[6:8], 0.0, atol=0.02)
+    other = made(age=50.0, group="b") - made(age=50.0, group="a")
+    np.testing.assert_allclose(other[6:8], 0.3, atol=0.03)
+    # Two scans of a class would show what these two persons have in common.
+    rare = made(age=float(ages.mean()), group="rare") - mean
+    assert np.abs(rare[:, 5]).max() < 0.1
 
 
 def test_networks_that_cannot_be_built_around_it_refuse_it() -> None:
