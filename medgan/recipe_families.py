@@ -16,7 +16,9 @@ FAMILY_FIELDS: Mapping[str, frozenset[str]] = {
     | {"principal_components", "minibatch_statistics"},
     "dcgan": _PYRAMID
     | {"principal_components", "normalisation", "discriminator_normalisation", "minibatch_statistics"},
-    "stylegan": _PYRAMID | {"style_size", "mapping_layers", "noise", "style_mixing", "minibatch_statistics"},
+    "stylegan": _PYRAMID
+    | {"style_size", "mapping_layers", "noise", "style_mixing"}
+    | {"principal_components", "minibatch_statistics"},
     "progressive": _PYRAMID | {"principal_components", "fading", "stabilising", "minibatch_statistics"},
     "hagan": (_PYRAMID - {"haar_head"}) | {"sub_volume", "minibatch_statistics"},
     "alpha_wgan": _PYRAMID | {"principal_components", "normalisation", "discriminator_normalisation"},

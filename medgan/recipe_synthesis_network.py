@@ -49,9 +49,9 @@ class SynthesisNetwork(Options):
     quicker to learn in a training of minutes.
     """
     principal_components: int = Field(0, ge=0)
-    """Of r3gan, dcgan, progressive and alpha_wgan: how many principal components of the training scans, with random
-    weights, the generator's work is added to; training then begins with blurred but different scans instead of noise.
-    No more are taken than latent_size, and than a quarter of the scans. 0: none, the classic start.
+    """Of r3gan, dcgan, stylegan, progressive and alpha_wgan: how many principal components of the training scans, with
+    random weights, the generator's work is added to; training then begins with blurred but different scans instead of
+    noise. No more are taken than latent_size, and than a quarter of the scans. 0: none, the classic start.
     """
     base_size: int = Field(4, ge=2)
     """Fewest voxels along an axis of the coarsest stage."""

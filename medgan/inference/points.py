@@ -19,6 +19,7 @@ from medgan.errors import MedganError
 from medgan.labels import LabelValues
 from medgan.networks.labelled import LabelledGenerator, LabelledStyleGenerator, labels_of_sample
 from medgan.networks.latents import latent, latents
+from medgan.networks.principal_styles import PrincipalStyleGenerator
 from medgan.networks.stylegan import BlendedNoise, StyleGenerator, noise_seeds
 
 LATENTS, STYLES = "latents", "styles"
@@ -68,7 +69,7 @@ class Point:
 
 def has_styles(network: nn.Module) -> bool:
     """Whether the generator makes scans from styles, one per layer."""
-    return isinstance(network, StyleGenerator | LabelledStyleGenerator)
+    return isinstance(network, StyleGenerator | LabelledStyleGenerator | PrincipalStyleGenerator)
 
 
 def stages_of(network: nn.Module) -> int:

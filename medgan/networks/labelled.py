@@ -22,6 +22,7 @@ from medgan.labels import LabelValues
 from medgan.networks.hagan import HierarchicalDiscriminator
 from medgan.networks.latents import latents as latent_vectors
 from medgan.networks.principal import PrincipalGenerator
+from medgan.networks.principal_styles import PrincipalStyleGenerator
 from medgan.networks.stylegan import StyleGenerator, noise_seeds
 
 # Latent vectors over which the mean style of a label is taken.
@@ -70,7 +71,7 @@ class LabelledGenerator(nn.Module):
         nn.init.zeros_(self.embedding.bias)
         code = self.coding.dropped() if dropout else self.coding.typical()
         self.register_buffer("absent", torch.from_numpy(code), persistent=False)
-        if isinstance(inner, StyleGenerator):
+        if isinstance(inner, StyleGenerator | PrincipalStyleGenerator):
             inner.held_latents = embedding_size
 
     def widened(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -98,7 +99,7 @@ class LabelledStyleGenerator(LabelledGenerator):
     """
 
     truncates_styles = True
-    inner: StyleGenerator
+    inner: StyleGenerator | PrincipalStyleGenerator
 
     @property
     def layers(self) -> int:
@@ -145,7 +146,8 @@ class LabelledStyleGenerator(LabelledGenerator):
 
 def labelled_generator(inner: nn.Module, **arguments: Any) -> LabelledGenerator:
     """A generator that is told labels, around `inner`; `arguments` as for `LabelledGenerator`."""
-    kind = LabelledStyleGenerator if isinstance(inner, StyleGenerator) else LabelledGenerator
+    styled = isinstance(inner, StyleGenerator | PrincipalStyleGenerator)
+    kind = LabelledStyleGenerator if styled else LabelledGenerator
     return kind(inner, **arguments)
 
 

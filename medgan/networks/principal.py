@@ -58,6 +58,8 @@ class PrincipalGenerator(nn.Module):
         codes: length of a label code, which is not for the inner network; 0 for a model without labels.
     """
 
+    registered = "principal_generator"
+    """Its name in a model's configuration."""
     mean: Tensor
     components: Tensor
     effects: Tensor
@@ -124,21 +126,26 @@ class PrincipalGenerator(nn.Module):
         """Latents (B, latent_size + codes), standard normal but for the codes, to samples of the linear model,
         (B, 1, X, Y, Z).
         """
-        return self._cut(self._unbounded(latents))
+        return self._cut(self._unbounded(self.weights(latents)))
 
-    def _unbounded(self, latents: Tensor) -> Tensor:
-        weights = latents[:, : len(self.components)].to(self.components.dtype)
-        flat = weights @ self.components.flatten(1)
-        if self.codes:
-            flat = flat + latents[:, self.latent_size :].to(flat.dtype) @ self.effects.flatten(1)
-        return self.enlarge(self.mean + flat.unflatten(1, (1, *self.grid)))
+    def weights(self, latents: Tensor) -> Tensor:
+        """How much of each component and effect latents (B, latent_size + codes) add: (B, components + codes)."""
+        return torch.cat((latents[:, : len(self.components)], latents[:, self.latent_size :]), dim=1)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Latents (B, latent_size + codes), standard normal but for the codes, to volumes (B, 1, X, Y, Z) in about
         [-1, 1].
         """
-        made = self.inner(latents[:, : self.latent_size])
-        return self._cut(self._unbounded(latents).to(made.dtype) + self.share.to(made.dtype) * made)
+        return self._joined(self.weights(latents), self.inner(latents[:, : self.latent_size]))
+
+    def _joined(self, weights: Tensor, made: Tensor) -> Tensor:
+        """The linear model with the share of what the inner network made."""
+        return self._cut(self._unbounded(weights).to(made.dtype) + self.share.to(made.dtype) * made)
+
+    def _unbounded(self, weights: Tensor) -> Tensor:
+        directions = torch.cat((self.components, self.effects)) if self.codes else self.components
+        added = weights.to(directions.dtype) @ directions.flatten(1)
+        return self.enlarge(self.mean + added.unflatten(1, (1, *self.grid)))
 
     def _cut(self, volumes: Tensor) -> Tensor:
         return _Floor.apply(volumes, self.lowest.to(volumes.dtype))

@@ -22,6 +22,7 @@ from medgan.networks.encoder import FeatureEncoder
 from medgan.networks.hagan import HierarchicalGenerator
 from medgan.networks.labelled import labelled_generator
 from medgan.networks.principal import PrincipalGenerator
+from medgan.networks.principal_styles import PrincipalStyleGenerator
 from medgan.networks.progressive import ProgressiveGenerator
 from medgan.networks.r3gan import R3Generator
 from medgan.networks.residual_dense import ResidualDenseNetwork
@@ -43,8 +44,13 @@ def _labelled_generator(*, inner: Mapping[str, Any], **arguments: Any) -> nn.Mod
 
 
 def _principal_generator(*, inner: Mapping[str, Any], **arguments: Any) -> nn.Module:
-    """A generator around the linear model of its cohort, whose inner one is of any kind."""
+    """A generator around the linear model of its cohort, whose inner one is of any kind without styles."""
     return PrincipalGenerator(build_network(inner["name"], inner["arguments"]), record=inner, **arguments)
+
+
+def _principal_style_generator(*, inner: Mapping[str, Any], **arguments: Any) -> nn.Module:
+    """The same around a generator with styles."""
+    return PrincipalStyleGenerator(build_network(inner["name"], inner["arguments"]), record=inner, **arguments)
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -54,7 +60,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "feature_encoder": FeatureEncoder,
     "hierarchical_generator": HierarchicalGenerator,
     "labelled_generator": _labelled_generator,
-    "principal_generator": _principal_generator,
+    PrincipalGenerator.registered: _principal_generator,
+    PrincipalStyleGenerator.registered: _principal_style_generator,
     "progressive_generator": ProgressiveGenerator,
     "r3_generator": R3Generator,
     "residual_dense": ResidualDenseNetwork,

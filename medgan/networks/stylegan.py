@@ -278,8 +278,11 @@ class StyleGenerator(nn.Module):
             with torch.no_grad():
                 self.mean_style.lerp_(styles.detach().float().mean(dim=0), 1 - _STYLE_MEMORY)
             return self.synthesise(self._mixed(styles, latents[:, self.latent_size - self.held_latents :]))
-        streams = [seeded_stream(seed) for seed in seeds or noise_seeds(latents)]
-        return self.synthesise(styles[:, None].expand(-1, self.layers, -1), Noise(streams))
+        return self.synthesise(styles[:, None].expand(-1, self.layers, -1), self.noise_of(latents, seeds))
+
+    def noise_of(self, latents: Tensor, seeds: Sequence[int] | None = None) -> Noise:
+        """The noise of samples in evaluation: of these seeds, or of those that latent vectors (B, latent_size) have."""
+        return Noise([seeded_stream(seed) for seed in seeds or noise_seeds(latents)])
 
     def _mixed(self, styles: Tensor, held: Tensor | None = None) -> Tensor:
         """One style per layer (B, layers, style_size): in some samples, the later layers get another one."""

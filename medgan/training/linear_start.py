@@ -24,8 +24,10 @@ from medgan.labels import LabelCoding
 from medgan.networks.families import exported_generator
 from medgan.networks.labelled import LabelledGenerator
 from medgan.networks.principal import PrincipalGenerator
+from medgan.networks.principal_styles import PrincipalStyleGenerator
 from medgan.networks.resample import Resample
 from medgan.networks.stages import stage_shapes
+from medgan.networks.stylegan import StyleGenerator
 from medgan.recipe import SynthesisNetwork, SynthesisRecipe
 
 
@@ -112,7 +114,7 @@ def around(
     if isinstance(generator, LabelledGenerator):
         wrapped = _wrapped(start, generator.inner, generator.arguments["inner"], shape)
         generator.inner = wrapped
-        generator.arguments["inner"] = {"name": "principal_generator", "arguments": wrapped.arguments}
+        generator.arguments["inner"] = {"name": wrapped.registered, "arguments": wrapped.arguments}
         return generator
     return _wrapped(start, generator, exported_generator(options, generator, shape=shape, spacing=spacing), shape)
 
@@ -127,12 +129,13 @@ def recorded(options: SynthesisNetwork, generator: nn.Module, *, shape: Shape, s
         spacing: their spacing, mm.
     """
     if isinstance(generator, PrincipalGenerator):
-        return {"name": "principal_generator", "arguments": generator.arguments}
+        return {"name": generator.registered, "arguments": generator.arguments}
     return exported_generator(options, generator, shape=shape, spacing=spacing)
 
 
 def _wrapped(start: PrincipalComponents, inner: nn.Module, record: dict[str, Any], shape: Shape) -> PrincipalGenerator:
-    whole = PrincipalGenerator(
+    kind = PrincipalStyleGenerator if isinstance(inner, StyleGenerator) else PrincipalGenerator
+    whole = kind(
         inner,
         record=record,
         latent_size=int(inner.latent_size),  # type: ignore[arg-type]

@@ -65,7 +65,7 @@ def test_nothing_lies_below_the_lowest_intensity_of_the_scans() -> None:
 def test_where_a_sample_is_cut_off_only_a_rising_gradient_passes() -> None:
     network, latents = _generator(lowest=0.0), torch.randn(3, LATENT)
     with torch.no_grad():
-        cut = network._unbounded(latents) + network.share * network.inner(latents) < 0
+        cut = network._unbounded(network.weights(latents)) + network.share * network.inner(latents) < 0
     for wanted, passes in ((1.0, True), (-1.0, False)):
         network.zero_grad()
         network(latents).mul(torch.where(cut, -wanted, 0.0)).sum().backward()

@@ -86,12 +86,12 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     assert float(expected["share"]) != pytest.approx(0.1, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["quickstart", "dcgan", "progressive", "alpha_wgan"])
+@pytest.mark.parametrize("name", ["quickstart", "dcgan", "stylegan", "progressive", "alpha_wgan"])
 def test_the_exported_generator_is_rebuilt_whole(tmp_path: Path, name: str) -> None:
     trainer = _trainer(tmp_path, f"synthesis/{name}")
     result = trainer.run()
     config, weights = trainer.objective.export(result.average)
-    assert config["network"]["name"] == "principal_generator"
+    assert config["network"]["name"] == ("principal_style_generator" if name == "stylegan" else "principal_generator")
     rebuilt = build_network(config["network"]["name"], config["network"]["arguments"])
     rebuilt.load_state_dict(weights)
     latents = torch.randn(2, 4)
@@ -174,6 +174,6 @@ def test_first_samples_have_what_labels_add() -> None:
 
 
 def test_networks_that_cannot_be_built_around_it_refuse_it() -> None:
-    kinds = "r3gan, dcgan, progressive, alpha_wgan"
+    kinds = "r3gan, dcgan, stylegan, progressive, alpha_wgan"
     with pytest.raises(MedganError, match=f"'principal_components' is a field of {kinds} networks, not of hagan"):
         load_recipe("synthesis/hagan", ["network.principal_components=4"])
