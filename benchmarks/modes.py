@@ -68,21 +68,24 @@ def rates(start: float, end: float) -> list[str]:
 
 
 GAME = [*VECTORS, *HAAR, *TOGETHER, *RELATIVISTIC, *rates(0.002, 0.0003)]
+CRITIC = [
+    *(*VECTORS, *HAAR, *TOGETHER, *rates(0.002, 0.0003)),
+    *("synthesis.loss=wasserstein", "synthesis.discriminator_steps=2"),
+    "synthesis.penalty={kind: gradient_penalty, form: exact, weight: auto, interval: 1}",
+]
 CASES: dict[str, tuple[str, list[str]]] = {
     "r3gan": (
         "synthesis/quickstart",
         [*GAME, *COMPONENTS, "network.common_pattern=false", "network.discriminator=plain"],
     ),
     "dcgan": ("synthesis/dcgan", [*GAME, *COMPONENTS, "network.discriminator_normalisation=none"]),
-    "wgan_gp": (
-        "synthesis/wgan_gp",
-        [*VECTORS, *HAAR, *TOGETHER, *COMPONENTS, *rates(0.002, 0.0003), "synthesis.discriminator_steps=2"],
-    ),
-    "stylegan": ("synthesis/stylegan", [*GAME, "network.style_size=32", "network.mapping_layers=2"]),
+    "wgan_gp": ("synthesis/wgan_gp", [*CRITIC, *COMPONENTS]),
+    "stylegan": ("synthesis/stylegan", [*CRITIC, *COMPONENTS, "network.style_size=32", "network.mapping_layers=2"]),
     "progressive": ("synthesis/progressive", [*GAME, *COMPONENTS]),
     "hagan": (
         "synthesis/hagan",
-        [*VECTORS, *TOGETHER, *RELATIVISTIC, *rates(0.002, 0.0003), "network.base_size=2"],
+        # An object fills half of a volume: boxes of half a side would show none whole.
+        [*VECTORS, *TOGETHER, *RELATIVISTIC, *rates(0.002, 0.0003), "network.base_size=2", "network.sub_volume=1.0"],
     ),
     "alpha_wgan": (
         "synthesis/alpha_wgan",
