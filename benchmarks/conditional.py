@@ -4,11 +4,11 @@ The set: virtual subjects grown from the MNI152 brain, whose labels have a known
 the ventricles grow; patients carry a dark mass, a few voxels wide, anywhere in the white matter. One GAN is told the
 age band (young or old) alone, another age and group.
 
-The judges are logistic regressions on measures of the anatomy (label_judges.py), fitted to real scans that no GAN saw;
-"told apart" is their balanced accuracy, on real scans that neither saw and on samples of either class. The measure of
-age is analytic: the share of dark voxels around the lateral ventricles, of controls; "ordered" is Spearman's
-correlation of it with the age, of real scans and of samples with the ages asked for, and "sweep" the same for samples
-of one latent vector each whose age alone moves, in the mean over latent vectors.
+The judges are logistic regressions, on the voxels about the ventricles and on measures of a mass (label_judges.py),
+fitted to real scans that no GAN saw; "told apart" is their balanced accuracy, on real scans that neither saw and on
+samples of either class. The measure of age is analytic: the share of dark voxels around the lateral ventricles, of
+controls; "ordered" is Spearman's correlation of it with the age, of real scans and of samples with the ages asked for,
+and "sweep" the same for samples of one latent vector each whose age alone moves, in the mean over latent vectors.
 
 Run: python benchmarks/conditional.py [--seconds 1200 | --steps N] [--recipe synthesis/cgan] [--set FIELD=VALUE ...]
      [--only bands] [--subjects 200] [--spacing 8] [--cache FOLDER] [--device cuda] [--json FILE]
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from gan_runs import prepared, steps_within, synthesis_recipe, with_training
-from label_judges import Judge, Scans, mass_features, ordered, ventricle_features, ventricle_shares
+from label_judges import Judge, Scans, mass_features, ordered, ventricle_shares, ventricle_voxels
 from numpy.typing import NDArray
 
 from medgan.data.cohort import Cohort, ScanRecord
@@ -133,7 +133,7 @@ class Benchmark:
 
     def bands(self) -> dict[str, Any]:
         """Of a GAN that is told the age band."""
-        judge = Judge.fitted(self.taught, "age_band", ventricle_features, self.affine)
+        judge = Judge.fitted(self.taught, "age_band", ventricle_voxels, self.affine)
         generator, steps = trained_generator(self.cohort, "[age_band]", self.options, self.device)
         made = self._classes(generator, "age_band", BANDS)
         return {"steps": steps, "bands": (judge.told_apart(self.unseen), judge.told_apart(made))}

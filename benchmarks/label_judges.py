@@ -45,7 +45,8 @@ class Scans:
 
 @dataclass(frozen=True)
 class Judge:
-    """Logistic regression on measures of the anatomy, fitted to real scans.
+    """Logistic regression on measures of the anatomy, fitted to real scans, its penalty chosen by cross-validation on
+    them.
 
     Args:
         model: fitted.
@@ -63,10 +64,13 @@ class Judge:
     def fitted(cls, scans: Scans, name: str, features: Features, affine: NDArray[np.float64]) -> Judge:
         """The judge that these scans teach."""
         from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+        from sklearn.model_selection import GridSearchCV  # type: ignore[import-untyped]
         from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
         from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
 
-        model = make_pipeline(StandardScaler(), LogisticRegression())
+        steps = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        penalties = {"logisticregression__C": [0.001, 0.01, 0.1, 1.0]}
+        model = GridSearchCV(steps, penalties, scoring="balanced_accuracy", cv=4)
         return cls(model.fit(features(scans.volumes, affine), scans.values(name)), name, features, affine)
 
     def told_apart(self, scans: Scans) -> float:
@@ -103,20 +107,20 @@ def white_matter(volumes: Volumes) -> NDArray[np.float32]:
 
 def ventricle_shares(volumes: Volumes, affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """The share of dark voxels in the box about the lateral ventricles, of each volume (N, X, Y, Z)."""
+    # Not counted but weighted, so that large voxels change their share gradually.
+    darkness = 1 / (1 + np.exp((ventricle_voxels(volumes, affine) - DARK) / 0.08))
+    return np.asarray(darkness.mean(axis=1), dtype=np.float64)
+
+
+def ventricle_voxels(volumes: Volumes, affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The voxels of the box about the lateral ventricles over the white matter's intensity, (N, voxels)."""
     inverse = np.linalg.inv(affine)
     box = []
     for axis, ends in enumerate(VENTRICLES):
         first, last = (inverse[axis, axis] * end + inverse[axis, 3] for end in ends)
         box.append(slice(max(0, round(first)), round(last) + 1))
     inside = volumes[(slice(None), *box)].reshape(len(volumes), -1)
-    # Not counted but weighted, so that large voxels change their share gradually.
-    darkness = 1 / (1 + np.exp((inside / white_matter(volumes)[:, None] - DARK) / 0.08))
-    return np.asarray(darkness.mean(axis=1), dtype=np.float64)
-
-
-def ventricle_features(volumes: Volumes, affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The same as features of a judge, (N, 1)."""
-    return ventricle_shares(volumes, affine)[:, None]
+    return np.asarray(inside / white_matter(volumes)[:, None], dtype=np.float64)
 
 
 def ordered(numbers: NDArray[np.float64], measured: NDArray[np.float64]) -> float:

@@ -53,7 +53,7 @@ FAMILIES: dict[str, tuple[str, list[str]]] = {
         "synthesis/r3gan_small",
         [*SMALL, "network.max_width=48", "synthesis.ema_images={start: 0, end: 1500}"],
     ),
-    "dcgan": ("synthesis/dcgan", [*SMALL, *HAAR, *rates(0.0005, 0.0002)]),
+    "dcgan": ("synthesis/dcgan", [*SMALL, *HAAR, *GAME, "network.discriminator_normalisation=none"]),
     "wgan_gp": ("synthesis/wgan_gp", [*SMALL, *HAAR, *rates(0.001, 0.0003), "synthesis.discriminator_steps=3"]),
     "stylegan": ("synthesis/stylegan", [*SMALL, *HAAR, *GAME]),
     "progressive": ("synthesis/progressive", [*SMALL, *HAAR, *GAME, "network.principal_components=32"]),
