@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -143,10 +143,18 @@ class PenaltyOptions(Options):
     """
     weight: Schedule | Literal["auto"] = "auto"
     """Gamma; auto starts at 2e-4 times voxels over batch size and falls to a tenth of it."""
+    strength: float = Field(1.0, gt=0)
+    """Factor on an automatic weight: 10 and more for dozens of scans, which a discriminator soon knows by heart."""
     interval: int = Field(1, ge=1)
     """Steps between penalties (lazy regularisation); the weight is multiplied by it."""
     sigma: float = Field(0.02, gt=0)
     """Standard deviation of the disturbance of the finite-difference form, in normalised intensity."""
+
+    @model_validator(mode="after")
+    def _strength_is_of_an_automatic_weight(self) -> Self:
+        if self.strength != 1 and self.weight != "auto":
+            raise ValueError(f"strength {self.strength:g} is a factor on weight: auto; change the given weight itself")
+        return self
 
 
 def refuse_means_over_parts(game: str, training: TrainingOptions, *, loss: str, feature_weight: float) -> None:

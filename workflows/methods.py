@@ -220,7 +220,8 @@ def _penalty(penalty: PenaltyOptions) -> str:
     sentence = _PENALTIES.get(penalty.kind)
     if sentence is None:
         return ""
-    weight = "" if penalty.weight == "auto" else f", weight {_schedule(penalty.weight)}"
+    strength = "" if penalty.strength == 1 else f", {penalty.strength:g} times as strong as the automatic weight"
+    weight = strength if penalty.weight == "auto" else f", weight {_schedule(penalty.weight)}"
     every = f", at every {penalty.interval}th step" if penalty.interval > 1 else ""
     return f"; {sentence}{weight}{every}"
 

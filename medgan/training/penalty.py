@@ -31,8 +31,9 @@ def resolved_weight(options: PenaltyOptions, shape: Shape, batch_size: int) -> S
     if isinstance(options.weight, Schedule):
         return options.weight
     if options.kind in _UNIT_NORM:
-        return Schedule(start=_UNIT_NORM_WEIGHT, end=_UNIT_NORM_WEIGHT)
-    start = automatic_weight(math.prod(shape), batch_size)
+        weight = options.strength * _UNIT_NORM_WEIGHT
+        return Schedule(start=weight, end=weight)
+    start = options.strength * automatic_weight(math.prod(shape), batch_size)
     return Schedule(start=start, end=start / 10)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medgan.recipe import SynthesisPenaltyOptions
+from medgan.recipe import Schedule, SynthesisPenaltyOptions
 from medgan.training.penalty import GradientPenalty, resolved_weight
 from medgan.training.phases import Moment
 
@@ -33,3 +33,15 @@ def test_the_automatic_weight_follows_the_voxels_of_any_shape() -> None:
     ]
     assert weights[1] == pytest.approx(2 * weights[0])
     assert weights[2] == pytest.approx(8 * weights[0])
+
+
+def test_strength_is_a_factor_on_an_automatic_weight_alone() -> None:
+    plain, strong = (
+        resolved_weight(SynthesisPenaltyOptions(strength=strength), (32, 32, 32), 16) for strength in (1.0, 32.0)
+    )
+    assert strong.start == pytest.approx(32 * plain.start)
+    assert strong.end == pytest.approx(32 * plain.end)
+    held = resolved_weight(SynthesisPenaltyOptions(kind="gradient_penalty", strength=2.0), (32, 32, 32), 16)
+    assert held.start == held.end == 20
+    with pytest.raises(ValueError, match="strength 32 is a factor on weight: auto"):
+        SynthesisPenaltyOptions(strength=32, weight=Schedule(start=1, end=1))
