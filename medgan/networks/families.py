@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from medgan.errors import MedganError
@@ -29,6 +30,9 @@ Pair = tuple[nn.Module, nn.Module]
 
 # A growing network must be whole for at least this share of the training.
 _WHOLE_SHARE = 0.1
+# Of what a plain discriminator first says. Its random slopes would push a generator that begins near the scans away
+# from them, all the more where a strong penalty has to flatten them first.
+_FIRST_SCORE = 0.01
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ def _r3gan(pyramid: dict[str, Any], options: SynthesisNetwork) -> Pair:
     generator = R3Generator(latent_size=options.latent_size, common_pattern=options.common_pattern, **shared, **pyramid)
     if options.discriminator == "plain":
         plain = DCGANDiscriminator(minibatch_statistics=options.minibatch_statistics, **pyramid)
+        with torch.no_grad():
+            plain.score.weight.mul_(_FIRST_SCORE)  # type: ignore[operator]
         return generator, plain
     return generator, R3Discriminator(minibatch_statistics=options.minibatch_statistics, **shared, **pyramid)
 

@@ -27,6 +27,8 @@ from medgan.networks.stylegan import StyleGenerator, noise_seeds
 
 # Latent vectors over which the mean style of a label is taken.
 _CENTRE_SAMPLES = 256
+# Of what labels first add to a logit: a random product would push the generator at random.
+_FIRST_PRODUCT = 0.01
 
 
 class LabelledGenerator(nn.Module):
@@ -174,7 +176,7 @@ class LabelledDiscriminator(nn.Module):
         )
         embeddings = [nn.Linear(code_size, shape[0], bias=False) for shape in shapes]
         for layer, shape in zip(embeddings, shapes, strict=True):
-            nn.init.normal_(layer.weight, std=1 / math.sqrt(shape[0]))
+            nn.init.normal_(layer.weight, std=_FIRST_PRODUCT / math.sqrt(shape[0]))
         self.embeddings = nn.ModuleList(spectral_norm(layer) if spectral else layer for layer in embeddings)
 
     def projected(self, seen: Sequence[Tensor], labels: Tensor) -> Tensor:
