@@ -151,10 +151,13 @@ def test_prefetching_changes_nothing(cohort: Cohort, workers: int) -> None:
 
 
 def test_closing_the_stream_ends_its_threads(cohort: Cohort) -> None:
+    others = set(threading.enumerate())
     stream = prefetched(WholeVolumes(cohort, "train", batch_size=1, seed=0), 0, 2)
     next(stream)
+    started = [thread for thread in set(threading.enumerate()) - others if thread.name.startswith("medgan-batches")]
+    assert started
     stream.close()  # type: ignore[attr-defined]
-    for thread in [thread for thread in threading.enumerate() if thread.name.startswith("medgan-batches")]:
+    for thread in started:
         thread.join(timeout=10)
         assert not thread.is_alive()
 
