@@ -19,8 +19,8 @@ from medgan.errors import MedganError
 from medgan.labels import LabelValues
 from medgan.networks.labelled import LabelledGenerator, LabelledStyleGenerator, labels_of_sample
 from medgan.networks.latents import latent, latents
-from medgan.networks.principal_styles import PrincipalStyleGenerator
-from medgan.networks.stylegan import BlendedNoise, StyleGenerator, noise_seeds
+from medgan.networks.principal_styles import AnyStyleGenerator
+from medgan.networks.stylegan import BlendedNoise, noise_seeds
 
 LATENTS, STYLES = "latents", "styles"
 # Below this sine of the angle between two vectors, the arc between them is a line to single precision; vectors that
@@ -69,7 +69,7 @@ class Point:
 
 def has_styles(network: nn.Module) -> bool:
     """Whether the generator makes scans from styles, one per layer."""
-    return isinstance(network, StyleGenerator | LabelledStyleGenerator | PrincipalStyleGenerator)
+    return isinstance(network, AnyStyleGenerator | LabelledStyleGenerator)
 
 
 def stages_of(network: nn.Module) -> int:

@@ -22,8 +22,8 @@ from medgan.labels import LabelValues
 from medgan.networks.hagan import HierarchicalDiscriminator
 from medgan.networks.latents import latents as latent_vectors
 from medgan.networks.principal import PrincipalGenerator
-from medgan.networks.principal_styles import PrincipalStyleGenerator
-from medgan.networks.stylegan import StyleGenerator, noise_seeds
+from medgan.networks.principal_styles import AnyStyleGenerator
+from medgan.networks.stylegan import noise_seeds
 
 # Latent vectors over which the mean style of a label is taken.
 _CENTRE_SAMPLES = 256
@@ -73,7 +73,7 @@ class LabelledGenerator(nn.Module):
         nn.init.zeros_(self.embedding.bias)
         code = self.coding.dropped() if dropout else self.coding.typical()
         self.register_buffer("absent", torch.from_numpy(code), persistent=False)
-        if isinstance(inner, StyleGenerator | PrincipalStyleGenerator):
+        if isinstance(inner, AnyStyleGenerator):
             inner.held_latents = embedding_size
 
     def widened(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -101,7 +101,7 @@ class LabelledStyleGenerator(LabelledGenerator):
     """
 
     truncates_styles = True
-    inner: StyleGenerator | PrincipalStyleGenerator
+    inner: AnyStyleGenerator
 
     @property
     def layers(self) -> int:
@@ -148,8 +148,7 @@ class LabelledStyleGenerator(LabelledGenerator):
 
 def labelled_generator(inner: nn.Module, **arguments: Any) -> LabelledGenerator:
     """A generator that is told labels, around `inner`; `arguments` as for `LabelledGenerator`."""
-    styled = isinstance(inner, StyleGenerator | PrincipalStyleGenerator)
-    kind = LabelledStyleGenerator if styled else LabelledGenerator
+    kind = LabelledStyleGenerator if isinstance(inner, AnyStyleGenerator) else LabelledGenerator
     return kind(inner, **arguments)
 
 

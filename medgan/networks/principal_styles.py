@@ -74,3 +74,6 @@ class PrincipalStyleGenerator(PrincipalGenerator):
         """Styles with weights per layer, (B, layers, style_size + components + codes), to volumes (B, 1, X, Y, Z)."""
         own = styles.shape[2] - len(self.components) - self.codes
         return self._joined(styles[:, 0, own:], self.inner.synthesise(styles[:, :, :own], noise))
+
+
+AnyStyleGenerator = StyleGenerator | PrincipalStyleGenerator

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,9 @@ def _labelled_generator(*, inner: Mapping[str, Any], **arguments: Any) -> nn.Mod
     return labelled_generator(build_network(inner["name"], inner["arguments"]), record=inner, **arguments)
 
 
-def _principal_generator(*, inner: Mapping[str, Any], **arguments: Any) -> nn.Module:
-    """A generator around the linear model of its cohort, whose inner one is of any kind without styles."""
-    return PrincipalGenerator(build_network(inner["name"], inner["arguments"]), record=inner, **arguments)
-
-
-def _principal_style_generator(*, inner: Mapping[str, Any], **arguments: Any) -> nn.Module:
-    """The same around a generator with styles."""
-    return PrincipalStyleGenerator(build_network(inner["name"], inner["arguments"]), record=inner, **arguments)
+def _principal_generator(kind: type[PrincipalGenerator], *, inner: Mapping[str, Any], **arguments: Any) -> nn.Module:
+    """A generator around the linear model of its cohort, of one of two kinds: with an inner one with styles or not."""
+    return kind(build_network(inner["name"], inner["arguments"]), record=inner, **arguments)
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -60,8 +56,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "feature_encoder": FeatureEncoder,
     "hierarchical_generator": HierarchicalGenerator,
     "labelled_generator": _labelled_generator,
-    PrincipalGenerator.registered: _principal_generator,
-    PrincipalStyleGenerator.registered: _principal_style_generator,
+    **{kind.registered: partial(_principal_generator, kind) for kind in (PrincipalGenerator, PrincipalStyleGenerator)},
     "progressive_generator": ProgressiveGenerator,
     "r3_generator": R3Generator,
     "residual_dense": ResidualDenseNetwork,
