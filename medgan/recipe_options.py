@@ -93,7 +93,8 @@ class TrainingOptions(Options):
     """fast: bfloat16 and tuned kernels where the device profits; exact: deterministic, bit-identical on one machine."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """bfloat16: networks compute in half precision, with weights, losses and gradient penalties in float32; refused
-    where the device only emulates it. auto: bfloat16 in fast mode on devices that compute it, else float32.
+    where the device only emulates it and on CPUs, which get gradients wrong in it. auto: bfloat16 in fast mode on GPUs
+    that compute it, else float32.
     """
     recompute: bool = False
     """Whether features inside the networks' blocks are computed again for the gradient instead of being kept: the same
@@ -142,7 +143,9 @@ class PenaltyOptions(Options):
     backward.
     """
     weight: Schedule | Literal["auto"] = "auto"
-    """Gamma; auto starts at 2e-4 times voxels over batch size and falls to a tenth of it."""
+    """Gamma; auto starts at 2e-4 times voxels over batch size, at 1 for discriminators of patches, and falls to a tenth
+    of it.
+    """
     strength: float = Field(1.0, gt=0)
     """Factor on an automatic weight: 10 and more for dozens of scans, which a discriminator soon knows by heart."""
     interval: int = Field(1, ge=1)
@@ -155,6 +158,12 @@ class PenaltyOptions(Options):
         if self.strength != 1 and self.weight != "auto":
             raise ValueError(f"strength {self.strength:g} is a factor on weight: auto; change the given weight itself")
         return self
+
+    def scheduled(self, automatic: float = 1.0) -> Schedule:
+        """The weight over the training; one that is auto begins at `automatic` times strength and falls to a tenth."""
+        if isinstance(self.weight, Schedule):
+            return self.weight
+        return Schedule(start=self.strength * automatic, end=self.strength * automatic / 10)
 
 
 def refuse_means_over_parts(game: str, training: TrainingOptions, *, loss: str, feature_weight: float) -> None:

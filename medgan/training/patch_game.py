@@ -14,15 +14,13 @@ from medgan.recipe import PenaltyOptions, Schedule
 from medgan.training.game import Reported, fooling_loss
 from medgan.training.phases import Moment
 
-_AUTOMATIC = Schedule(start=1.0, end=0.1)
-
 
 class PatchGame:
     """An adversarial loss and a penalty, for any discriminator that takes (candidate, beside).
 
     Args:
         loss: name of the adversarial loss.
-        penalty: the recipe's; an automatic weight falls from 1 to a tenth.
+        penalty: the recipe's; an automatic weight falls from its strength to a tenth.
     """
 
     def __init__(self, loss: str, penalty: PenaltyOptions) -> None:
@@ -49,8 +47,7 @@ class PatchGame:
         reported = {"adversarial": loss, "real_logit": true.mean(), "generated_logit": generated.mean()}
         options = self.penalty
         if options.kind != "none" and moment.step % options.interval == 0:
-            schedule = options.weight if isinstance(options.weight, Schedule) else _AUTOMATIC
-            weight = 0.5 * options.interval * schedule.at(moment.progress)
+            weight = 0.5 * options.interval * options.scheduled().at(moment.progress)
             for name, shown in (("r1", real), ("r2", made)):
                 if name in options.kind:
                     reported[name] = self._steepness(discriminator, shown, beside)

@@ -28,13 +28,10 @@ _SIDES = {"r1": "real", "r2": "generated"}
 
 def resolved_weight(options: PenaltyOptions, shape: Shape, batch_size: int) -> Schedule:
     """The penalty's weight over the training, with "auto" made explicit."""
-    if isinstance(options.weight, Schedule):
-        return options.weight
-    if options.kind in _UNIT_NORM:
+    if options.weight == "auto" and options.kind in _UNIT_NORM:
         weight = options.strength * _UNIT_NORM_WEIGHT
         return Schedule(start=weight, end=weight)
-    start = options.strength * automatic_weight(math.prod(shape), batch_size)
-    return Schedule(start=start, end=start / 10)
+    return options.scheduled(automatic_weight(math.prod(shape), batch_size))
 
 
 class GradientPenalty:

@@ -72,7 +72,8 @@ def remedy(kind: str, game: Game) -> str:
         )
     if kind == "discriminator_wins":
         penalty = f"{game.section}.penalty"
-        begin = f"Raise {penalty}.weight (where {penalty}.kind is none, set r1), lower" if game.penalised else "Lower"
+        raised = f"Raise {penalty}.strength, or a weight that is given (where {penalty}.kind is none, set r1)"
+        begin = f"{raised}, lower" if game.penalised else "Lower"
         further = f"{game.against_victory}, " if game.against_victory else ""
         return f"{begin} {game.judge_rate}, {further}or give more scans."
     if kind == "exploding_penalty":

@@ -218,10 +218,8 @@ class RestorationObjective:
 
     def _penalty_weight(self, moment: Moment) -> float:
         stages = self.recipe.super_resolution
-        weight = stages.adversarial.penalty.weight
-        if not isinstance(weight, Schedule):
-            weight = Schedule(start=1.0, end=0.1)
-        return weight.at((moment.images - stages.pretraining.images) / max(1, stages.adversarial.images))
+        schedule = stages.adversarial.penalty.scheduled()
+        return schedule.at((moment.images - stages.pretraining.images) / max(1, stages.adversarial.images))
 
     def _steepness(self, volumes: Tensor, start: Tensor) -> Tensor:
         """Mean squared gradient of the patch logits' mean, per volume, by what the discriminator is shown."""
