@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -164,9 +164,7 @@ def _device() -> Check:
             f"an NVIDIA driver is here, but torch {torch.__version__} sees no GPU",
             "Install a CUDA build of torch that fits the driver (`nvidia-smi` names its version).",
         )
-    return Check(
-        "device", True, f"CPU only, {_cpu_bf16()}", "Enough to try medgan out; training in earnest wants a GPU."
-    )
+    return Check("device", True, "CPU only", "Enough to try medgan out; training in earnest wants a GPU.")
 
 
 def _threads() -> Check:
@@ -281,13 +279,6 @@ def _version(name: str) -> str | None:
 
 def _nvidia_driver() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
-
-
-def _cpu_bf16() -> str:
-    listing = Path("/proc/cpuinfo")
-    flags: Any = listing.read_text(errors="replace") if listing.is_file() else ""
-    fast = "amx_bf16" in flags or "avx512_bf16" in flags
-    return "fast bf16" if fast else "no fast bf16"
 
 
 def _container_cores() -> int | None:

@@ -32,11 +32,14 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def computes_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes bfloat16 itself; emulated, it is slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+def trains_in_bfloat16(device: torch.device) -> bool:
+    """Whether networks can be trained in bfloat16 there: on a GPU that computes it itself, never on a CPU.
+
+    On CPUs that compute it PyTorch 2.13 (its oneDNN, on AVX-512) returns wrong gradients of a 3D convolution's weights
+    wherever a kernel reaches past both ends of the first axis, as one of 3 voxels does on 2, and with kernels of 4 in
+    steps of 2 it writes past its memory. Nothing is reported.
+    """
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def autocast_dtype(device: torch.device, mode: Mode, precision: Precision = "auto") -> torch.dtype | None:
@@ -48,16 +51,20 @@ def autocast_dtype(device: torch.device, mode: Mode, precision: Precision = "aut
         precision: the recipe's.
 
     Raises:
-        MedganError: bfloat16 is asked for, and the device would only emulate it.
+        MedganError: bfloat16 is asked for, and networks cannot be trained in it there.
     """
     if precision == "auto":
-        return torch.bfloat16 if mode == "fast" and computes_bfloat16(device) else None
+        return torch.bfloat16 if mode == "fast" and trains_in_bfloat16(device) else None
     if precision == "float32":
         return None
-    if not computes_bfloat16(device):
+    if not trains_in_bfloat16(device):
+        reason = (
+            "gradients of 3D convolutions are wrong in it on CPUs"
+            if device.type == "cpu"
+            else "the device does not compute it: emulated, it is slower than float32 and saves nothing"
+        )
         raise MedganError(
-            f"training.precision is bfloat16, but this device ({device}) does not compute it: emulated, it is slower "
-            "than float32 and saves nothing",
+            f"training.precision is bfloat16, but this training runs on {device}: {reason}",
             hint="Set training.precision=auto, or train on a GPU of the Ampere generation or later.",
         )
     return torch.bfloat16

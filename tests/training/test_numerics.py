@@ -10,7 +10,7 @@ from medgan.errors import MedganError
 from medgan.recipe_files import parse_recipe
 from medgan.training.numerics import Mode, Precision, autocast_dtype
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize(
@@ -26,14 +26,24 @@ CPU = torch.device("cpu")
 def test_half_precision_where_it_is_wanted_and_computed(
     mode: Mode, precision: Precision, able: bool, expected: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able)
-    assert autocast_dtype(CPU, mode, precision) is expected
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able or including_emulation)
+    assert autocast_dtype(GPU, mode, precision) is expected
 
 
 def test_emulated_half_precision_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    with pytest.raises(MedganError, match=r"bfloat16, but this device \(cpu\) does not compute it: emulated"):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    with pytest.raises(MedganError, match=r"bfloat16, but this training runs on cuda: the device does not compute it"):
+        autocast_dtype(GPU, "fast", "bfloat16")
+
+
+def test_a_cpu_never_trains_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert autocast_dtype(CPU, "fast", "auto") is None
+    with pytest.raises(MedganError, match=r"bfloat16, but this training runs on cpu: gradients of 3D convolutions"):
         autocast_dtype(CPU, "fast", "bfloat16")
+
+
+def test_unknown_precisions_are_refused() -> None:
     with pytest.raises(MedganError, match=r"training\.precision"):
         parse_recipe({"task": "synthesis", "training": {"precision": "float16"}}, source="recipe.yaml")
 
