@@ -80,7 +80,15 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "dcgan": ("synthesis/dcgan", [*GAME, *COMPONENTS, "network.discriminator_normalisation=none"]),
     "wgan_gp": ("synthesis/wgan_gp", [*CRITIC, *COMPONENTS]),
-    "stylegan": ("synthesis/stylegan", [*CRITIC, *COMPONENTS, "network.style_size=32", "network.mapping_layers=2"]),
+    "stylegan": (
+        "synthesis/stylegan",
+        [
+            *(*CRITIC, *COMPONENTS, "synthesis.discriminator_steps=1"),
+            *("network.style_size=32", "network.mapping_layers=1"),
+            # What a sample has of fine noise and of a second style takes longer than minutes to learn.
+            *("network.noise=false", "network.style_mixing=0"),
+        ],
+    ),
     "progressive": ("synthesis/progressive", [*GAME, *COMPONENTS]),
     "hagan": (
         "synthesis/hagan",
